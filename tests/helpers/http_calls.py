@@ -82,7 +82,7 @@ async def acall(app, method, path, body=b"", kind="", *, headers=(), server=UNIX
 
 
 class UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path, timeout=60.0) -> None:
+    def __init__(self, path, timeout=180.0) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = str(path)
 
@@ -92,7 +92,7 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def ask(path, method, target, body=None, kind=None, timeout=60.0):
+def ask(path, method, target, body=None, kind=None, timeout=180.0):
     """Ask a service on its unix socket."""
     connection = UnixConnection(path, timeout)
     try:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import numpy as np
 
@@ -138,6 +139,9 @@ class Study:
                                "verdict": verdict, "comment": comment, "report_url": self.url(len(self.reports)),
                                "total": report["total"]})  # fmt: skip
 
+    def tag(self, region: str) -> str:
+        return self.scored.report["regions"][region]["radiograph"]["pixels_digest"]
+
     def url(self, revision: int) -> str:
         return f"/v1/studies/{self.number}/results/{revision:064x}/report.json"
 
@@ -156,12 +160,15 @@ class Study:
 
 
 class Double:
-    """The studies, what was asked, and faults to come: `faults` has (method, end of the path) -> (status, problem)."""
+    """The studies, what was asked, and faults to come: `faults` has (method, end of the path) -> (status, problem).
+
+    `holds` has (method, end of the path) -> an Event, for which the answer waits.
+    """
 
     def __init__(self, studies, tokens=None, page_size=100, scoring_s=0.4) -> None:
         self.studies = {one.number: one for one in studies}
         self.tokens, self.page_size, self.scoring_s = tokens, page_size, scoring_s
-        self.asked, self.bodies, self.faults, self.events = [], [], {}, []
+        self.asked, self.bodies, self.faults, self.holds, self.events = [], [], {}, {}, []
         self.changed = threading.Condition()
         self.is_closed = False
         self.listeners = 0
@@ -181,8 +188,8 @@ class Double:
     def shown(self, study: Study) -> dict:
         views = {}
         for region, pixels in study.scored.pixels.items() if study.scored else ():
-            views[region] = {"url": f"/v1/studies/{study.number}/views/{region}", "rows": pixels.shape[0],
-                             "columns": pixels.shape[1],
+            views[region] = {"url": f"/v1/studies/{study.number}/views/{region}", "sha256": study.tag(region),
+                             "rows": pixels.shape[0], "columns": pixels.shape[1],
                              "turn_deg": study.reports[0]["regions"][region]["radiograph"]["turn_deg"]}  # fmt: skip
         prior = self.studies.get(study.prior)
         newest = study.revisions[-1]["report_url"] if study.revisions else None
@@ -237,7 +244,10 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if path == "/" or path.startswith("/review"):
             return self._static(path)
-        for (verb, end), fault in self.double.faults.items():
+        for (verb, end), hold in list(self.double.holds.items()):
+            if verb == method and path.endswith(end):
+                hold.wait(60)
+        for (verb, end), fault in list(self.double.faults.items()):
             if verb == method and path.endswith(end):
                 return self._problem(*fault)
         if (refusal := self._refusal(path)) is not None:
@@ -263,7 +273,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/v1/events":
             return self._events()
         if path == "/v1/studies":
-            return self._json(self._list(dict(part.split("=") for part in query.split("&") if part)))
+            return self._json(self._list(dict(parse_qsl(query))))
         found = re.fullmatch(r"/v1/studies/(\d+)(/.*)?", path)
         study = self.double.studies.get(int(found[1])) if found else None
         if study is None:
@@ -274,17 +284,17 @@ class _Handler(BaseHTTPRequestHandler):
         if rest == "":
             return self._json(self.double.shown(study))
         if rest.startswith("/views/"):
-            window = {"Spinescore-Window": "{centre:g} {width:g}".format(**study.scored.window[rest[7:]])}
+            window = {"Spinescore-Window": "{centre:g} {width:g}".format(**study.scored.window[rest[7:]]),
+                      "ETag": f'"{study.tag(rest[7:])}"'}  # fmt: skip
             return self._send(200, study.scored.pixels[rest[7:]].tobytes(), "application/octet-stream", window)
         if rest.endswith("/report.json"):
             return self._json(study.reports[int(rest.split("/")[2], 16) - 1])
         return self._send(200, b"a file", "application/octet-stream")
 
     def _list(self, query: dict) -> dict:
+        since, until = (query.get(name, default)[:19] for name, default in (("since", ""), ("until", "9")))
         found = [one for number, one in sorted(self.double.studies.items(), reverse=True)
-                 if query.get("state") in (None, one.state)
-                 and query.get("since", "") <= one.received_at[:10]
-                 and one.received_at[:10] <= query.get("until", "9")
+                 if query.get("state") in (None, one.state) and since <= one.received_at[:19] <= until
                  and number < int(query.get("cursor", 10**9))]  # fmt: skip
         shown = found[: self.double.page_size]
         return {"studies": [one.row() for one in shown], "next": shown[-1].number if len(found) > len(shown) else None}

@@ -33,9 +33,9 @@ def review_paths() -> Json:
     number = {"parameters": [parameter("path", "number", {"type": "string", "pattern": "^[0-9]{1,15}$"})]}
     unknown = {"404": "there is no such study"}
     view = get("The grey values of a radiograph: rows x columns, 16 bits, little endian; larger is brighter", {
-        "200": content("the pixels, and Spinescore-Size and Spinescore-Window (centre, width) in the head",
+        "200": content("the pixels; the head has Spinescore-Size, Spinescore-Window (centre, width), and as ETag the "
+                       "sha256 of the DICOM object",
                        "application/octet-stream", BINARY),
-        "304": {"description": "they are those that the caller has"},
         **problems(unknown | {"409": "the radiograph was removed after its time"} | _OF_WORKER)})  # fmt: skip
     region = parameter("path", "region", {"enum": list(REGIONS)})
     events = get("Changes of studies, as server-sent events", {
@@ -111,5 +111,5 @@ def study_schema() -> Json:
         revision=_WHOLE, made_at=or_null(TEXT), by=TEXT, verdict=_VERDICT, reader=or_null(TEXT), comment=or_null(TEXT),
         total=_TOTAL, report_url=or_null(_URL)))  # fmt: skip
     study["properties"]["views"] = _some({region: an_object(
-        url=_URL, rows=_WHOLE, columns=_WHOLE, turn_deg=_WHOLE) for region in REGIONS})  # fmt: skip
+        url=_URL, sha256=TEXT, rows=_WHOLE, columns=_WHOLE, turn_deg=_WHOLE) for region in REGIONS})  # fmt: skip
     return study

@@ -11,6 +11,7 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -29,7 +30,6 @@ _MOST_WAITING = 1000  # events for one listener that takes none
 _POLL_S = 0.5
 _SIGN_S = 15.0
 _LONGEST_S = 540.0  # then the listener comes again; the connection would be cut off at its limit (`limits`)
-
 _Change = tuple[int, str]  # its number, and the event as it is sent
 
 
@@ -79,7 +79,7 @@ class _Events:
         while True:
             try:
                 changes = await asked(self._site, lambda index: _changes(index, self._last))
-            except (sqlite3.Error, SpineScoreError):  # it is busy; the next turn gets them
+            except (OSError, sqlite3.Error, SpineScoreError):  # it is busy; the next turn gets them
                 changes = []
             for change in changes:
                 self._last = change[0]
@@ -110,6 +110,8 @@ def events_routes(site: Site) -> list[Route]:
     events = _Events(site)
 
     async def listen(request: Request) -> Response:
+        if request.method == "HEAD":  # it would end only when the stream does
+            raise HTTPException(405, headers={"Allow": "GET"})
         text = request.headers.get("last-event-id", "")
         after = int(text) if text.isascii() and text.isdecimal() and len(text) <= 15 else None
         missed, queue = await events.join(after)

@@ -16,6 +16,9 @@ __all__ = ["FILE", "file_response"]
 FILE = re.compile(r"[a-z]+(-[a-z]+)*\.(json|html|png|csv|dcm)")
 _MEDIA_TYPES = {"json": "application/json", "html": "text/html; charset=utf-8", "png": "image/png",
                 "csv": "text/csv; charset=utf-8", "dcm": DICOM}  # fmt: skip
+# A page of results is of no origin: whatever were in it could not call the service in the reader's name.
+_HEADERS = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff",
+            "Content-Security-Policy": "sandbox allow-scripts; frame-ancestors 'none'"}  # fmt: skip
 
 
 async def file_response(path: Path) -> Response:
@@ -26,5 +29,4 @@ async def file_response(path: Path) -> Response:
         content = await asyncio.to_thread(path.read_bytes)
     except FileNotFoundError:
         raise unknown("there is no such result, or it was removed after its time") from None
-    headers = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
-    return Response(content, 200, headers, _MEDIA_TYPES[path.suffix[1:]])
+    return Response(content, 200, _HEADERS, _MEDIA_TYPES[path.suffix[1:]])

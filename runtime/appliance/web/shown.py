@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,10 @@ def show(site: Site, index: Index, number: int) -> dict[str, Any]:
         one["report_url"] = url if url in files else None
     newest = next((one for one in reversed(study["revisions"]) if one["made_at"] is not None), None)
     report_url = newest and newest["report_url"]
-    views = _views(number, site.places.results / keys[newest["revision"]] / _REPORT) if newest and report_url else {}
+    views = {}
+    if newest and report_url:
+        sha256 = {one["sop_instance_uid"]: one["sha256"] for one in study["objects"]}
+        views = _views(number, site.places.results / keys[newest["revision"]] / _REPORT, sha256)
     return {**study, "files": files, "report_url": report_url, "prior": _prior(index, number), "views": views}
 
 
@@ -96,9 +99,10 @@ def radiographs_of(report: Path) -> dict[str, dict[str, Any]]:
     return {name: one["radiograph"] for name, one in regions.items() if one["radiograph"] is not None}
 
 
-def _views(number: int, report: Path) -> dict[str, dict[str, Any]]:
+def _views(number: int, report: Path, sha256: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return the radiographs of a report; `sha256` has the digests of the study's objects by SOP Instance UID."""
     return {
-        name: {"url": f"/v1/studies/{number}/views/{name}", **{key: one[key] for key in ("rows", "columns")},
-               "turn_deg": one.get("turn_deg", 0)}
-        for name, one in radiographs_of(report).items()
+        name: {"url": f"/v1/studies/{number}/views/{name}", "sha256": sha256[one["sop_instance_uid"]],
+               "rows": one["rows"], "columns": one["columns"], "turn_deg": one.get("turn_deg", 0)}
+        for name, one in radiographs_of(report).items() if one["sop_instance_uid"] in sha256
     }  # fmt: skip

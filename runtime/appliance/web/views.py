@@ -39,8 +39,6 @@ def views_routes(site: Site, calls: WorkCalls) -> list[Route]:
         number, region = number_of(request), request.path_params["region"]
         one = await asked(site, lambda index: _object_of(site, index, number, region))
         tag = f'"{one.sha256}"'
-        if request.headers.get("if-none-match") == tag:
-            return Response(status_code=304, headers={**PRIVATE, "ETag": tag})
         kept = site.places.views / one.sha256
         with suppress(FileNotFoundError):
             return await asyncio.to_thread(_answer, kept, tag)

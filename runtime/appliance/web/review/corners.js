@@ -1,4 +1,5 @@
-// The table of one region's corners, in which every grade can be set, and the list of grades that opens at a mark.
+// The table of one region's corners, in which every grade can be set, the list of grades that opens at a mark, and the
+// meaning of the grades (Creemers et al. 2005, doi 10.1136/ard.2004.020503).
 
 import { badge, element } from "/review/dom.js";
 import { gradeOf } from "/review/gestures.js";
@@ -80,6 +81,9 @@ export class CornerTable {
   }
 }
 
+export const legend = () => element("ul", { class: "legend", "aria-label": "Grades" },
+  CHOICES.map((grade) => element("li", {}, badge(grade), ` ${MEANINGS[grade]}`)));
+
 function notes(corner) {
   const texts = [];
   if (corner.own || corner.grade !== corner.before) texts.push(`was ${gradeName(corner.before)}`);
@@ -112,7 +116,7 @@ export function openChooser(viewer, node, corner, choose) {
     const move = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     const grade = gradeOf(event.key);
     event.stopPropagation();
-    if (event.key === "Tab") return;
+    if (event.key === "Tab" || event.ctrlKey || event.metaKey || event.altKey) return;
     if (move) options[(options.indexOf(document.activeElement) + move + options.length) % options.length].focus();
     if (event.key === "Escape") close(true);
     if (grade !== undefined) options[CHOICES.indexOf(grade)].click();

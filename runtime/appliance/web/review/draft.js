@@ -1,6 +1,6 @@
 // A reader's changes of one revision before they are saved. Nothing is sent or kept from here.
 
-const MERGE_MS = 1000; // changes of the same thing within this time are one step to undo
+const MERGE_MS = 1000; // changes of the same thing within this time are one step to undo, as is a drag
 
 export const PARTS = ["centre", "anterior"];
 
@@ -31,7 +31,7 @@ export class Draft {
   }
 
   // Points are kept by region and level, [centre, anterior], as the service takes them.
-  movePoint(region, level, part, place) {
+  movePoint(region, level, part, place, ended = true) {
     const disc = discsOf(this.report.regions[region]).find((one) => one.level === level);
     const before = [disc.centre_px, disc.anterior_px];
     const pair = [...(this.now.points[region]?.[level] ?? before)];
@@ -40,7 +40,7 @@ export class Draft {
     if (String(pair) === String(before)) delete levels[level];
     const points = { ...this.now.points, [region]: levels };
     if (Object.keys(levels).length === 0) delete points[region];
-    this._step(`${region} ${level} ${part}`, { ...this.now, points });
+    this._step(`${region} ${level} ${part}`, { ...this.now, points }, ended);
   }
 
   setGrade(site, grade) {
@@ -74,34 +74,37 @@ export class Draft {
     this.last = null;
   }
 
-  // Begin a new step with the next change, also if it is of the same thing.
-  close() {
-    this.last = null;
-  }
-
-  _step(thing, state) {
+  _step(thing, state, ended = true) {
     const [now, same] = [performance.now(), thing !== null && this.last?.thing === thing];
-    const merge = same && now - this.last.at < MERGE_MS && this.at === this.steps.length - 1;
+    const merge = same && (!this.last.ended || now - this.last.at < MERGE_MS) && this.at === this.steps.length - 1;
     this.steps = [...this.steps.slice(0, merge ? this.at : this.at + 1), state];
     this.at = this.steps.length - 1;
-    this.last = { thing, at: now };
+    this.last = { thing, at: now, ended };
   }
 
-  // The same changes of another revision's report. Discs and corners that it does not have are left out.
+  // Return the same changes of another revision's report, and the names of those that do not fit it: their disc or
+  // corner is not there any more, or was seen on another radiograph.
   onto(report) {
-    const draft = new Draft(report);
+    const [fresh, left] = [new Draft(report), []];
+    const seen = ({ regions }, region) => regions[region].radiograph?.pixels_digest;
+    const isSame = (region) => seen(this.report, region) === seen(report, region);
     for (const [region, levels] of Object.entries(this.now.points)) {
       for (const [level, pair] of Object.entries(levels)) {
-        if (!discsOf(report.regions[region]).some((disc) => disc.level === level)) continue;
-        pair.forEach((place, part) => draft.movePoint(region, level, part, place));
+        const isThere = isSame(region) && discsOf(report.regions[region]).some((disc) => disc.level === level);
+        if (isThere) pair.forEach((place, part) => fresh.movePoint(region, level, part, place));
+        else left.push(level);
       }
     }
-    for (const [site, grade] of Object.entries(this.now.grades)) if (draft.find(site)) draft.setGrade(site, grade);
-    return draft;
+    for (const [site, grade] of Object.entries(this.now.grades)) {
+      const place = fresh.find(site);
+      if (place && isSame(place.region)) fresh.setGrade(site, grade);
+      else left.push(site);
+    }
+    return { fresh, left };
   }
 
-  find(site, report = this.report) {
-    for (const [region, { discs }] of Object.entries(report.regions)) {
+  find(site) {
+    for (const [region, { discs }] of Object.entries(this.report.regions)) {
       for (const disc of discs) {
         const corner = disc.corners.find((one) => one.site === site);
         if (corner) return { region, disc, corner };

@@ -17,7 +17,7 @@ export function source([u, v], turn, rows, columns) {
 
 export const add = ([x, y], [u, v], times = 1) => [x + times * u, y + times * v];
 
-export const distance = ([x, y], [u, v]) => Math.hypot(x - u, y - v);
+const distance = ([x, y], [u, v]) => Math.hypot(x - u, y - v);
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 

@@ -27,6 +27,13 @@ export function listenTo(viewer) {
     return { what: mark.kind, mark, start: at, offset: [mark.place[0] - at[0], mark.place[1] - at[1]] };
   }
 
+  // End a drag at its last place.
+  function release() {
+    if (held?.what === "point") movePoint(held.last ?? held.start, true);
+    held = null;
+    delete surface.dataset.held;
+  }
+
   function movePoint(at, ended) {
     if (held.moved) viewer.act.move(held.mark.level, held.mark.part, viewer.toSource(add(at, held.offset)), ended);
   }
@@ -39,8 +46,7 @@ export function listenTo(viewer) {
     surface.setPointerCapture(event.pointerId);
     pointers.set(event.pointerId, place(event));
     if (pointers.size > 1) {
-      if (held?.what === "point") movePoint(held.last ?? held.start, true);
-      held = null;
+      release();
       return;
     }
     held = begin(event);
@@ -81,11 +87,12 @@ export function listenTo(viewer) {
 
   function end(event) {
     if (!pointers.delete(event.pointerId) || !held) return;
-    const done = held;
-    if (done.what === "point") movePoint(place(event), true);
-    held = null;
-    delete surface.dataset.held;
-    if (done.what === "corner" && !done.moved) tapped = done.mark;
+    // The browser may take a pointer away, for instance if a palm touches the screen. Such an event has no place.
+    if (event.type === "pointerup") {
+      held.last = place(event);
+      if (held.what === "corner" && !held.moved) tapped = held.mark;
+    }
+    release();
   }
   surface.addEventListener("pointerup", end);
   surface.addEventListener("click", () => {

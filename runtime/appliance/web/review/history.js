@@ -23,8 +23,8 @@ export function shownDate(text) {
 export function revisionsTable(study) {
   const rows = [...(study.revisions ?? [])].sort((a, b) => b.revision - a.revision).map((one) => element("tr", {},
     element("th", { scope: "row" }, String(one.revision)),
-    element("td", {}, shownTime(one.made_at)), element("td", {}, one.by ?? "–"), element("td", {}, verdictOf(one)),
-    element("td", { class: "number" }, shownTotal(one.total)), element("td", { class: "wrap" }, one.comment ?? "")));
+    element("td", {}, shownTime(one.made_at)), element("td", { dir: "auto" }, one.by ?? "–"), element("td", { dir: "auto" }, verdictOf(one)),
+    element("td", { class: "number" }, shownTotal(one.total)), element("td", { class: "wrap", dir: "auto" }, one.comment ?? "")));
   if (rows.length === 0) return element("p", { class: "faint" }, "No revision is finished yet.");
   const names = ["Revision", "Made", "By", "Verdict", "Total", "Comment"];
   const head = names.map((name) => element("th", { scope: "col" }, name));

@@ -1,9 +1,8 @@
 // The elements of the page of one study, and how a report fills them.
 
 import { byId, element, sentence } from "/review/dom.js";
-import { CornerTable } from "/review/corners.js";
+import { CornerTable, legend } from "/review/corners.js";
 import { filesList, revisionsTable, shownDate, shownTime } from "/review/history.js";
-import { legend } from "/review/legend.js";
 import { Viewer } from "/review/viewer.js";
 
 export const REGIONS = ["cervical", "lumbar"];
@@ -31,13 +30,12 @@ function choice(name, label, options, first, onchange) {
 }
 
 export class StudyLayout {
-  constructor(study, panel, acts, prior) {
-    this.study = study;
+  constructor(panel, acts, prior) {
     this.acts = acts;
     this.viewers = {};
     this.tables = {};
     this.tool = "points";
-    this.title = element("h2", { tabindex: "-1", id: "study-title" }, `Study ${study.study}`);
+    this.title = element("h2", { tabindex: "-1", id: "study-title" });
     this.facts = element("dl", { class: "facts" });
     this.state = element("p", { class: "state", role: "status" });
     this.regions = Object.fromEntries(REGIONS.map((name) => [name, this._region(name)]));
@@ -56,9 +54,9 @@ export class StudyLayout {
       element("div", { class: "pictures" }, this.tools, this.legend, this.refusal, this.grid),
       panel.root,
       element("div", { class: "more" },
-        prior.section,
-        element("section", { class: "card", "aria-labelledby": "revisions-title" },
+        element("section", { class: "card all", "aria-labelledby": "revisions-title" },
           element("h2", { id: "revisions-title" }, "Revisions"), this.revisions),
+        prior.section,
         element("section", { class: "card", "aria-labelledby": "files-title" },
           element("h2", { id: "files-title" }, "Files of this revision"), this.files), help()));
     this.panel = panel;
@@ -84,37 +82,44 @@ export class StudyLayout {
     this.grid.dataset.show = show;
   }
 
-  // A region has a viewer if the service has its radiograph; the viewers stay over revisions.
-  showReport(report) {
+  // A region has a viewer if the service has its radiograph. A viewer stays over revisions with the same radiograph.
+  showReport(study, report) {
     for (const part of [this.panel.root, this.tools, this.legend, this.grid]) part.hidden = !report;
     byId("use").textContent = report
       ? `${report.bundle.intended_use} A reader has to check the grades.`
       : "Grades are computed by a program. A reader has to check them with the original radiographs.";
     for (const name of REGIONS) {
-      const view = this.study?.views?.[name];
-      if (view && !this.viewers[name]) this._addViewer(name, view);
+      const [view, viewer] = [study.views?.[name], this.viewers[name]];
+      if (viewer && viewer.sha256 === view?.sha256) continue;
+      viewer?.root.remove();
+      this.regions[name].absent?.remove();
+      if (view) this._addViewer(name, view);
+      else if (report) this._showAbsent(name, report.regions[name]);
     }
   }
 
   _addViewer(name, view) {
     const viewer = new Viewer(`${title(name)} radiograph`, this.acts(name));
-    viewer.tool = this.tool;
+    Object.assign(viewer, { tool: this.tool, sha256: view.sha256 });
     this.viewers[name] = viewer;
     this.regions[name].pictures.prepend(viewer.root);
     viewer.setSize(view.rows, view.columns, view.turn_deg);
   }
 
+  _showAbsent(name, region) {
+    delete this.viewers[name];
+    this.regions[name].absent = element("p", { class: "absent" }, region.status === "missing"
+      ? `The study holds no ${name} radiograph.` : "The radiograph is not there any more.");
+    this.regions[name].pictures.prepend(this.regions[name].absent);
+  }
+
   showRegion(name, region, discs, isEditable, preview) {
-    const { amount, message, pictures, rest } = this.regions[name];
+    const { amount, message, rest } = this.regions[name];
     amount.textContent = heading(region, preview);
     message.replaceChildren(...refusalOf(region, preview, discs.length > 0));
     const viewer = this.viewers[name];
     const isScored = region.status === "scored";
     if (viewer) viewer.setMarks(discs, !isScored && preview?.status !== "scored");
-    if (!viewer && !pictures.firstChild) {
-      pictures.append(element("p", { class: "absent" }, region.status === "missing"
-        ? `The study holds no ${name} radiograph.` : "The radiograph is not there any more."));
-    }
     const scored = isScored ? discs : [];
     if (scored.length && !this.tables[name]) {
       this.tables[name] = new CornerTable(name, this.acts(name));
@@ -125,7 +130,7 @@ export class StudyLayout {
   }
 
   showStudy(study) {
-    this.study = study;
+    this.title.textContent = `Study ${study.study}`;
     const facts = { "Study date": shownDate(study.study_date), Received: shownTime(study.received_at),
       Revision: String(study.revision), Reviewed: reviewed(study) };
     this.facts.replaceChildren(...Object.entries(facts).flatMap(([name, text]) =>

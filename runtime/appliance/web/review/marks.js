@@ -165,11 +165,6 @@ export class Marks {
     const from = this.marks.findIndex((mark) => mark.key === this.current);
     const mark = this.marks[(from + by + this.marks.length) % this.marks.length];
     if (mark) this.choose(mark);
-    return mark;
-  }
-
-  find(key) {
-    return this.marks.find((mark) => mark.key === key);
   }
 
   show(site) {

@@ -29,11 +29,11 @@ export class Panel {
     this.none = element("p", { class: "faint" }, "None. Drag a point, or choose a grade.");
     this.lock = element("p", { class: "lock", role: "status" });
     this.reader = element("input", {
-      id: "reader", maxlength: 64, autocomplete: "name", "aria-describedby": "finish-hint",
-      value: readerName ?? sessionStorage.getItem(READER) ?? "", readonly: Boolean(readerName),
+      id: "reader", maxlength: 64, autocomplete: "name", "aria-describedby": "finish-hint", dir: "auto",
       oninput: () => this.reader.setAttribute("aria-invalid", "false"),
     });
-    this.comment = element("textarea", { id: "comment", rows: 2, maxlength: 1000 });
+    this.setReader(readerName);
+    this.comment = element("textarea", { id: "comment", rows: 2, maxlength: 1000, dir: "auto" });
     this.save = button("Save correction", act.save, { class: "primary" });
     this.accept = button("Accept as it is", act.accept);
     this.refuse = button("Cannot be read…", act.refuse);
@@ -51,10 +51,17 @@ export class Panel {
     );
   }
 
+  // The name of the token's reader counts; without one the reader writes it.
+  setReader(name) {
+    if (name || this.reader.readOnly) this.reader.value = name ?? "";
+    else this.reader.value ||= sessionStorage.getItem(READER) ?? "";
+    this.reader.readOnly = Boolean(name);
+  }
+
   // Return { reader, comment }. There may be no reader: a token may have the name.
   signature() {
     const reader = this.reader.value.trim();
-    sessionStorage.setItem(READER, reader);
+    if (!this.reader.readOnly) sessionStorage.setItem(READER, reader);
     return { reader: reader || null, comment: this.comment.value.trim() || null };
   }
 
@@ -92,24 +99,27 @@ export class Panel {
     this.total.setAttribute("aria-busy", String(Boolean(working)));
   }
 
-  // `lock`: why nothing can be changed now, or null.
-  showDraft(draft, preview, lock, isSaved) {
+  // `lock`: why nothing can be changed now, or null. `isAccepted`: the reader has accepted this revision already.
+  showDraft(draft, preview, { lock, isSaved, isAccepted }) {
     this.heading.textContent = isSaved ? "Changes, saved" : "Changes, not saved";
     const lines = draft.changes(preview);
+    const hadFocus = this.list.contains(document.activeElement);
     this.list.replaceChildren(...lines.map((change) => this._change(change, lock)));
     this.none.hidden = lines.length > 0;
     this.undo.disabled = Boolean(lock) || !draft.canUndo;
     this.redo.disabled = Boolean(lock) || !draft.canRedo;
     this.discard.disabled = Boolean(lock) || draft.isEmpty;
     this.save.disabled = Boolean(lock) || draft.isEmpty;
-    this.accept.disabled = Boolean(lock) || !draft.isEmpty;
+    this.accept.disabled = Boolean(lock) || !draft.isEmpty || isAccepted;
     this.refuse.disabled = Boolean(lock) || !draft.isEmpty;
     this.save.classList.toggle("primary", !draft.isEmpty);
     this.accept.classList.toggle("primary", draft.isEmpty);
     this.lock.textContent = lock ?? "";
     this.lock.hidden = !lock;
+    if (hadFocus) (this.list.querySelector("button") ?? this.undo).focus();
+    if (this.reader.getAttribute("aria-invalid") === "true") return; // the hint says that the name is missing
     this.hint.textContent = lock ? "" : draft.isEmpty
-      ? "To save a correction, change a point or a grade first."
+      ? `${isAccepted ? "You have accepted this revision. " : ""}To save a correction, change a point or a grade first.`
       : "To accept, or to say that a region cannot be read, save or discard your changes first.";
   }
 

@@ -19,6 +19,7 @@ export class Prior {
   reset() {
     this.report = null;
     this.shown = {};
+    this.opening = null;
     this.box.checked = false;
     const has = Boolean(this.page.study?.prior);
     this.control.hidden = this.section.hidden = !has;
@@ -39,31 +40,36 @@ export class Prior {
       this.report = await service.get(prior.report_url, { signal: this.page.closing.signal });
       this.page.render();
     } catch (error) {
-      if (error.name === "AbortError") return;
+      if (this.page.closing.signal.aborted) return;
       this.summary.replaceChildren(element("p", {}, "The prior study was not loaded."));
       alarm("The prior study was not loaded.", error, button("Load it again", () => this._load()));
     }
   }
 
-  async _toggle() {
-    const { grid } = this.page.layout;
-    grid.dataset.prior = this.isShown ? "yes" : "no";
+  _toggle() {
+    this.page.layout.grid.dataset.prior = this.isShown ? "yes" : "no";
     this.page.render();
-    if (!this.isShown || this.viewers().length || !this.report) return;
+    if (this.isShown) this.opening ??= this._open();
+  }
+
+  // Show the radiographs, with the report of the same moment: the prior study may be corrected, too.
+  async _open() {
+    const options = { signal: this.page.closing.signal };
     try {
-      const path = `/v1/studies/${this.page.study.prior.study}`;
-      const { views } = await service.get(path, { signal: this.page.closing.signal });
+      const { views, report_url: path } = await service.get(`/v1/studies/${this.page.study.prior.study}`, options);
+      this.report = await service.get(path ?? this.page.study.prior.report_url, options);
       for (const [region, view] of Object.entries(views ?? {})) this._addViewer(region, view);
       this.page.render();
     } catch (error) {
-      if (error.name === "AbortError") return;
+      if (options.signal.aborted) return;
+      this.opening = null;
       this.box.checked = false;
-      grid.dataset.prior = "no";
+      this._toggle();
       alarm("The prior study's radiographs were not loaded.", error);
     }
   }
 
-  async _addViewer(region, view) {
+  _addViewer(region, view) {
     const viewer = new Viewer(`Prior ${region} radiograph`);
     this.shown[region] = viewer;
     viewer.tool = this.page.layout.tool;
@@ -71,12 +77,16 @@ export class Prior {
     viewer.root.prepend(element("p", { class: "tag" }, "Prior study"));
     this.page.layout.regions[region].pictures.append(viewer.root);
     viewer.setSize(view.rows, view.columns, view.turn_deg);
+    this._loadPixels(viewer, view);
+  }
+
+  async _loadPixels(viewer, view) {
+    const { signal } = this.page.closing;
+    viewer.wait();
     try {
-      viewer.setPixels(await service.pixelsOf(view, { signal: this.page.closing.signal }));
+      viewer.setPixels(await service.pixelsOf(view, { signal }));
     } catch (error) {
-      if (error.name === "AbortError") return;
-      viewer.refuse("The radiograph was not loaded.");
-      alarm(`The prior ${region} radiograph was not loaded.`, error);
+      if (!signal.aborted) viewer.refuse(error, button("Load it again", () => this._loadPixels(viewer, view)));
     }
   }
 

@@ -37,14 +37,6 @@ export class Picture {
     this.levels = [turned(pixels, rows, columns, turn)];
   }
 
-  get width() {
-    return this.levels[0].width;
-  }
-
-  get height() {
-    return this.levels[0].height;
-  }
-
   // The number of the copy for a scale (canvas pixels for each pixel). A copy is made when it is first needed.
   level(scale) {
     let number = 0;

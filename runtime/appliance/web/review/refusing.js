@@ -2,8 +2,8 @@
 
 import { button, element } from "/review/dom.js";
 
-// Return the regions that the reader chose, or null.
-export function refuseDialog(regions) {
+// Return the regions that the reader chose, or null. The question ends with `page`, in which it stands.
+export function refuseDialog(page, regions) {
   return new Promise((answer) => {
     const boxes = regions.map((region) => element("input", { type: "checkbox", value: region, onchange: update }));
     const close = () => dialog.close("yes");
@@ -21,7 +21,7 @@ export function refuseDialog(regions) {
       dialog.remove();
       answer(dialog.returnValue === "yes" ? boxes.filter((box) => box.checked).map((box) => box.value) : null);
     });
-    document.body.append(dialog);
+    page.append(dialog);
     dialog.showModal();
   });
 }

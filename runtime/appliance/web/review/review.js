@@ -1,12 +1,13 @@
 // The page's beginning: the token, the address, and the stream of changes. `#/studies/7` shows a study, `#/` the list.
 
-import { alarm, button, byId, calm, element, told } from "/review/dom.js";
+import { alarm, button, byId, calm, say } from "/review/dom.js";
 import { ListPage } from "/review/list.js";
 import * as service from "/review/service.js";
+import { signInAgain, signInForm } from "/review/signing.js";
 import { StudyPage } from "/review/study.js";
 
 const main = byId("main");
-const searched = {};
+let searched = {};
 let page = null;
 let version = {};
 let address = "#/";
@@ -18,21 +19,11 @@ function signIn(error = null) {
   listening?.abort();
   page?.close();
   page = null;
+  searched = {};
   byId("to-list").hidden = byId("leave").hidden = byId("live").hidden = true;
-  const field = element("input", { id: "token", type: "password", autocomplete: "off", required: true });
-  const problem = element("p", { id: "token-problem", class: "problem", role: "alert" });
-  const form = element("form", { class: "card sign-in", onsubmit: (event) => {
-    event.preventDefault();
-    service.setToken(field.value.trim());
-    start();
-  } },
-  element("h2", {}, "Sign in"),
-  element("p", {}, "This service asks for a token. The person who runs it has one for the role reader. ",
-    "It is kept until this tab is closed."),
-  element("label", { for: "token" }, "Token"), field, problem, element("button", { class: "primary" }, "Sign in"));
-  field.setAttribute("aria-describedby", "token-problem");
+  const { form, field, tell } = signInForm(start);
   main.replaceChildren(form);
-  if (error) problem.textContent = told(error);
+  if (error) tell(error);
   field.focus();
 }
 
@@ -44,11 +35,11 @@ async function start() {
     await service.get("/v1/studies?cursor=1");
   } catch (error) {
     if (error.status === 401 || error.status === 403) {
-      service.setToken(null);
+      service.signOut();
       signIn(hadToken || error.status === 403 ? error : null);
       return;
     }
-    main.replaceChildren(element("p", {}, "The page is not ready."));
+    main.replaceChildren("The page is not ready.");
     alarm("The service was not reached.", error, button("Try again", start));
     return;
   }
@@ -57,40 +48,34 @@ async function start() {
   follow();
 }
 
+// Nobody sees a hidden page, and a browser has six connections for all pages of one service: the stream would hold one.
 function follow() {
   listening?.abort();
+  if (document.hidden) return;
   listening = new AbortController();
-  service.listen(changed, live, listening.signal);
+  service.listen((event) => page?.changed(event), live, listening.signal);
 }
 
-// Nobody sees a hidden page, and a browser has six connections for all pages of one service: the stream would hold one.
-function rest() {
-  listening?.abort();
-  byId("live").dataset.was = "off";
-}
-
-function changed(event) {
-  if (page instanceof ListPage) page.changed(event);
-  else if (page?.number === event.study) page.refresh();
-}
-
+// The page is read again whenever the stream opens: nobody told what had happened before.
 function live(problem) {
   const shown = byId("live");
   shown.hidden = false;
-  shown.textContent = problem ? "Not live: changes are not shown by themselves. Trying again." : "Live";
+  const isRefused = problem?.status === 401 || problem?.status === 403;
+  const off = `Not live: changes are not shown by themselves.${isRefused ? "" : " Trying again."}`;
+  shown.textContent = problem ? off : "Live";
   shown.title = problem ? problem.detail : "Changes are shown by themselves";
   shown.classList.toggle("off", Boolean(problem));
-  // What happened while the stream was closed is read once.
-  if (!problem && shown.dataset.was === "off") page?.number ? page.refresh() : page?.open();
-  shown.dataset.was = problem ? "off" : "on";
+  if (!problem) page?.refresh();
 }
 
 function show() {
   page?.close();
   calm();
+  performance.clearMarks();
   address = location.hash || "#/";
   const study = /^#\/studies\/(\d{1,15})$/.exec(address);
   byId("to-list").hidden = !study;
+  if (study) searched.opened = Number(study[1]);
   document.title = study ? `Study ${study[1]} – spinescore review` : "spinescore review";
   page = study ? new StudyPage(main, Number(study[1]), version) : new ListPage(main, searched);
   page.open();
@@ -105,17 +90,28 @@ addEventListener("hashchange", () => {
   show();
 });
 
-addEventListener("pagehide", rest);
+addEventListener("pagehide", () => listening?.abort());
 addEventListener("visibilitychange", () => {
-  if (document.hidden) rest();
-  else if (page) follow();
+  if (page) follow();
 });
 addEventListener("pageshow", (event) => {
   if (event.persisted && page) follow();
 });
 
 addEventListener("beforeunload", (event) => {
-  if (page?.isDirty) event.preventDefault();
+  if (page?.isDirty || page?.isSending) event.preventDefault();
+});
+
+// The service no longer knows the token: it is asked for above the page, which stays as it is.
+addEventListener("signed-out", () => {
+  if (page) signInAgain(main, (newest) => {
+    version = newest;
+    page.signIn(version);
+    byId("leave").hidden = !service.token();
+    calm();
+    say("Signed in.");
+    follow();
+  });
 });
 
 // A fault of the page itself is told, too.
@@ -129,7 +125,8 @@ for (const kind of ["error", "unhandledrejection"]) {
 
 byId("leave").addEventListener("click", () => {
   if (page?.isDirty && !confirm(ASK)) return;
-  service.setToken(null);
+  service.signOut();
+  calm();
   signIn();
 });
 

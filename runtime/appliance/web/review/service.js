@@ -1,8 +1,10 @@
 // Calls of the service that this page came from. The token is kept for this tab only (sessionStorage).
 
 const KEY = "spinescore-token";
+const MOST_MS = 120000; // for an answer
+const SILENT_MS = 45000; // the stream has a sign of life every 15 s
 
-export class Problem extends Error {
+class Problem extends Error {
   constructor(status, { detail, code = null, next_step: nextStep = null }) {
     super(detail);
     Object.assign(this, { status, detail, code, nextStep });
@@ -12,15 +14,18 @@ export class Problem extends Error {
 const gone = () =>
   new Problem(0, {
     detail: "the service does not answer",
-    next_step: "See that it runs and that the network is there; then try again. Your changes are still here.",
+    next_step: "See that it runs and that the network is there; then try again.",
   });
 
 export const token = () => sessionStorage.getItem(KEY);
 
-export function setToken(value) {
-  if (value) sessionStorage.setItem(KEY, value);
-  else sessionStorage.removeItem(KEY);
-}
+export const setToken = (value) => sessionStorage.setItem(KEY, value);
+
+// The next reader at this tab begins anew, also with the name.
+export const signOut = () => sessionStorage.clear();
+
+// Return an error as the reader is told it. A call that the page itself ended is no problem.
+const problemOf = (error, signal) => (signal?.aborted || error instanceof Problem ? error : gone());
 
 async function request(method, path, { body, signal, headers = {} } = {}) {
   const fields = { ...headers };
@@ -28,79 +33,86 @@ async function request(method, path, { body, signal, headers = {} } = {}) {
   if (body !== undefined) fields["Content-Type"] = "application/json";
   const options = { method, headers: fields, signal, cache: "no-store" };
   if (body !== undefined) options.body = JSON.stringify(body);
-  let answer;
-  try {
-    answer = await fetch(path, options);
-  } catch (error) {
-    throw error.name === "AbortError" ? error : gone();
-  }
-  if (!answer.ok) throw await problemOf(answer);
-  return answer;
-}
-
-async function problemOf(answer) {
+  const answer = await fetch(path, options);
+  if (answer.ok) return answer;
+  if (answer.status === 401) dispatchEvent(new Event("signed-out"));
   const detail = `the service answered ${answer.status} ${answer.statusText}`;
-  const document = await answer.json().catch(() => ({}));
-  return new Problem(answer.status, { detail, ...document });
+  throw new Problem(answer.status, { detail, ...(await answer.json().catch(() => ({}))) });
 }
 
-// The end of a call may also be cut off: that is the same problem to the reader.
-async function whole(reading) {
+// Return what `read` makes of a whole answer. The answer may also be cut off in the middle, or never end.
+async function whole(method, path, read, { signal, ...options } = {}) {
+  const limit = AbortSignal.timeout(MOST_MS);
   try {
-    return await reading;
+    return await read(await request(method, path, {
+      ...options, signal: signal ? AbortSignal.any([signal, limit]) : limit,
+    }));
   } catch (error) {
-    throw error.name === "AbortError" ? error : gone();
+    throw problemOf(error, signal);
   }
 }
 
-export const get = async (path, options) => whole((await request("GET", path, options)).json());
+export const get = (path, options) => whole("GET", path, (answer) => answer.json(), options);
 
-export const post = async (path, body, options) => whole((await request("POST", path, { ...options, body })).json());
+export const post = (path, body, options) => whole("POST", path, (answer) => answer.json(), { ...options, body });
+
+export const blob = (path, options) => whole("GET", path, (answer) => answer.blob(), options);
 
 // Return the grey values of a view, and its window: centre and width.
-export async function pixelsOf(view, options) {
-  const answer = await request("GET", view.url, options);
+export const pixelsOf = (view, options) => whole("GET", view.url, async (answer) => {
+  if (answer.headers.get("ETag") !== `"${view.sha256}"`) {
+    throw new Problem(0, { detail: "the study has got another radiograph meanwhile", next_step: "Load the page again." });
+  }
   const [centre, width] = (answer.headers.get("Spinescore-Window") ?? "").split(" ").map(Number);
-  const pixels = new Uint16Array(await whole(answer.arrayBuffer()));
-  if (pixels.length === view.rows * view.columns && width > 0) return { ...view, pixels, window: { centre, width } };
-  throw new Problem(0, { detail: "the radiograph did not arrive whole", next_step: "Load it again." });
-}
-
-export const blob = async (path, options) => whole((await request("GET", path, options)).blob());
+  const bytes = await answer.arrayBuffer();
+  if (bytes.byteLength !== 2 * view.rows * view.columns || !(width > 0)) {
+    throw new Problem(0, { detail: "the radiograph did not arrive whole", next_step: "Load it again." });
+  }
+  return { ...view, pixels: new Uint16Array(bytes), window: { centre, width } };
+}, options);
 
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 // Listen to changes of studies until `signal` aborts. `onState(null)`: the stream is open; `onState(problem)`: it is
-// not, and is opened again. EventSource would be shorter, but it cannot send the token.
-export async function listen(onStudy, onState, signal) {
-  let last = null;
+// not, and is opened again. EventSource would be shorter, but it cannot send the token. A stream without a sign of life
+// for `silentMs` is dead: a network that is gone does not close it.
+export async function listen(onStudy, onState, signal, silentMs = SILENT_MS) {
   for (let tries = 0; !signal.aborted; tries++) {
+    const silence = new AbortController();
+    let timer = null;
+    const heard = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => silence.abort(), silentMs);
+    };
     try {
-      const headers = { Accept: "text/event-stream", ...(last === null ? {} : { "Last-Event-ID": last }) };
-      const answer = await request("GET", "/v1/events", { signal, headers });
+      heard();
+      const either = AbortSignal.any([signal, silence.signal]);
+      const answer = await request("GET", "/v1/events", { signal: either, headers: { Accept: "text/event-stream" } });
       onState(null);
       tries = 0;
-      for await (const event of events(answer.body)) {
-        last = event.id ?? last;
+      for await (const event of events(answer.body, heard)) {
         if (event.event === "study") onStudy(JSON.parse(event.data));
       }
     } catch (error) {
       if (signal.aborted) return;
-      onState(error instanceof Problem ? error : gone());
+      onState(problemOf(error));
       if (error.status === 401 || error.status === 403) return;
+    } finally {
+      clearTimeout(timer);
     }
     await pause(Math.min(1000 * 2 ** tries, 15000));
   }
 }
 
 // Yield the events of a stream (https://html.spec.whatwg.org/multipage/server-sent-events.html, section 9.2.6).
-export async function* events(stream) {
+async function* events(stream, heard) {
   const reader = stream.getReader();
   const decoder = new TextDecoder();
   let [text, event] = ["", {}];
   for (;;) {
     const { done, value } = await reader.read();
     if (done) return;
+    heard();
     text += decoder.decode(value, { stream: true });
     const lines = text.split(/\r\n|\n|\r/);
     text = lines.pop();

@@ -1,11 +1,11 @@
-// One study: it loads the report and the pixels, holds the draft, and sends what the reader decides.
+// One study: it loads the report and the pixels, and holds the draft.
 
 import { alarm, button, calm, element, say } from "/review/dom.js";
 import { Draft } from "/review/draft.js";
 import { openChooser } from "/review/corners.js";
+import { Decisions } from "/review/decisions.js";
 import { Panel } from "/review/panel.js";
 import { Prior } from "/review/prior.js";
-import { refuseDialog } from "/review/refusing.js";
 import { REGIONS, StudyLayout } from "/review/layout.js";
 import * as service from "/review/service.js";
 import { Views } from "/review/views.js";
@@ -22,18 +22,35 @@ export class StudyPage {
     this.closing = new AbortController();
     this.prior = new Prior(this);
     this.views = new Views(this);
-    this.isSending = false;
+    this.decisions = new Decisions(this);
     addEventListener("keydown", (event) => this._key(event), { signal: this.closing.signal });
   }
 
-  get isDirty() {
+  get isSending() {
+    return this.decisions.isSending;
+  }
+
+  get isClosed() {
+    return this.closing.signal.aborted;
+  }
+
+  get hasChanges() {
     return Boolean(this.draft && !this.draft.isEmpty && !this.isSaved);
+  }
+
+  // Whether anything would be lost without this page.
+  get isDirty() {
+    return this.hasChanges || Boolean(this.panel?.comment.value.trim() && !this.isSaved);
   }
 
   close() {
     this.closing.abort();
-    this.asking?.abort();
-    clearTimeout(this.timer);
+    this.stopAsking();
+  }
+
+  signIn(version) {
+    this.version = version;
+    this.panel?.setReader(version.reader ?? null);
   }
 
   async open() {
@@ -42,51 +59,66 @@ export class StudyPage {
     try {
       await this._load();
     } catch (error) {
-      if (this.closing.signal.aborted) return;
+      if (this.isClosed) return;
       this.main.replaceChildren(element("p", {}, `Study ${this.number} could not be shown.`));
       alarm("The study was not loaded.", error, button("Load it again", () => this.open()));
     }
   }
 
   async _load() {
-    const { signal } = this.closing;
-    this.study = await service.get(this.path, { signal });
-    calm();
-    this.views.load(this.study);
-    const report = await this._report();
-    const act = {
-      undo: () => this._change(() => this.draft.undo()), redo: () => this._change(() => this.draft.redo()),
-      discard: () => this._change(() => this.draft.discard()),
-      drop: (change) => this._change(() => this.draft.drop(change)),
-      save: () => this._save(), accept: () => this._accept(), refuse: () => this._refuse(), again: () => this._ask(),
-    };
-    this.panel = new Panel(act, this.version.reader ?? null);
-    this.layout = new StudyLayout(this.study, this.panel, this._acts(), this.prior);
-    this.main.replaceChildren(this.layout.root);
-    this.prior.reset();
-    this._show(report);
-    if (report && !this.layout.wasFocused) this.layout.title.focus();
+    this.isLoading = true;
+    this.isOld = false;
+    try {
+      this.study = await service.get(this.path, { signal: this.closing.signal });
+      calm();
+      this.views.load(this.study);
+      const report = await this._report(this.study);
+      const act = {
+        undo: () => this._change(() => this.draft.undo()), redo: () => this._change(() => this.draft.redo()),
+        discard: () => this._change(() => this.draft.discard()),
+        drop: (change) => this._change(() => this.draft.drop(change)),
+        save: () => this.decisions.save(), accept: () => this.decisions.accept(),
+        refuse: () => this.decisions.refuse(), again: () => this._ask(),
+      };
+      this.panel = new Panel(act, this.version.reader ?? null);
+      this.layout = new StudyLayout(this.panel, this._acts(), this.prior);
+      this.main.replaceChildren(this.layout.root);
+      this.prior.reset();
+      this._show(report);
+      if (report) this.layout.title.focus();
+    } finally {
+      this.isLoading = false;
+    }
+    if (this.isOld) this.refresh();
   }
 
-  async _report() {
-    const { report_url: path } = this.study;
+  async _report({ report_url: path }) {
     return path ? service.get(path, { signal: this.closing.signal }) : null;
   }
 
   _show(report, draft = null) {
+    this.stopAsking();
+    if (this.isSaved) this.panel.comment.value = "";
     this.report = report;
-    this.shownRevision = this.study.revisions?.find((one) => one.report_url === this.study.report_url)?.revision;
+    this.shownUrl = this.study.report_url;
+    this.shownRevision = this.study.revisions?.find((one) => one.report_url === this.shownUrl)?.revision;
     this.isSaved = false;
     this.preview = null;
     this.failed = null;
     this.draft = report ? draft ?? new Draft(report) : null;
-    this.layout.showReport(report);
+    this.layout.showReport(this.study, report);
     this.views.place();
-    this.render();
+    this._showStudy();
     if (this.draft && !this.draft.isEmpty) this._ask();
   }
 
+  _showStudy() {
+    this.layout.showStudy(this.study);
+    this.render();
+  }
+
   get lock() {
+    if (this.isSending) return "Your decision is being sent.";
     if (this.isSaved) return "Your correction is kept. Its revision is being scored.";
     if (this.study.state in BUSY) return `The study ${BUSY[this.study.state]}. It can be changed when that is done.`;
     return null;
@@ -97,7 +129,6 @@ export class StudyPage {
   }
 
   render() {
-    this.layout.showStudy(this.study);
     if (!this.report) return;
     const { draft, preview, lock } = this;
     const changed = this.prior.changed(REGIONS.flatMap((region) => this.discs(region)));
@@ -114,7 +145,7 @@ export class StudyPage {
     }
     const working = Boolean(this.timer || this.asking);
     this.panel.showTotal(this.report, preview, { working, failed: this.failed, isSaved: this.isSaved });
-    this.panel.showDraft(draft, preview, lock, this.isSaved);
+    this.panel.showDraft(draft, preview, { lock, isSaved: this.isSaved, isAccepted: this.decisions.accepted === this.revision });
     this.prior.show(changed);
   }
 
@@ -122,7 +153,7 @@ export class StudyPage {
     return (region) => ({
       move: (level, part, place, ended) => {
         if (this._refuseChange()) return;
-        this._change(() => this.draft.movePoint(region, level, part, this._within(region, place)), ended);
+        this._change(() => this.draft.movePoint(region, level, part, this._within(region, place), ended), ended);
       },
       grade: (site, node) => {
         if (this._refuseChange()) return;
@@ -145,7 +176,8 @@ export class StudyPage {
   }
 
   _setGrade(site, grade) {
-    if (!this._refuseChange()) this._change(() => this.draft.setGrade(site, grade));
+    if (this._refuseChange()) return;
+    this._change(() => this.draft.setGrade(site, grade));
     const change = this.draft.changes(this.preview).find((one) => one.site === site);
     say(`${site}: ${grade === null ? "cannot be read" : `grade ${grade}`}${change ? ", not saved" : ", as before"}`);
   }
@@ -153,29 +185,35 @@ export class StudyPage {
   // Change the draft; the new total is asked for when the change has ended.
   _change(change, ended = true) {
     change();
+    this.stopAsking();
+    if (this.draft.isEmpty) this.preview = null;
+    else if (ended) this.askSoon();
+    this.render();
+  }
+
+  askSoon() {
+    this.timer = setTimeout(() => this._ask(), PREVIEW_AFTER_MS);
+  }
+
+  stopAsking() {
     this.failed = null;
     this.asking?.abort();
     this.asking = null;
     clearTimeout(this.timer);
     this.timer = null;
-    if (this.draft.isEmpty) this.preview = null;
-    else if (ended) this.timer = setTimeout(() => this._ask(), PREVIEW_AFTER_MS);
-    this.render();
   }
 
   async _ask() {
-    this.timer = null;
-    this.asking?.abort();
-    const asking = new AbortController();
-    Object.assign(this, { asking, failed: null });
+    this.stopAsking();
+    const asking = (this.asking = new AbortController());
     this.render();
     try {
       const body = this.draft.body(this.revision);
       const { report } = await service.post(`${this.path}/preview`, body, { signal: asking.signal });
       if (this.asking === asking) this.preview = report;
     } catch (error) {
-      if (error.name === "AbortError" || this.asking !== asking) return;
-      if (error.status === 409) this._conflict(error);
+      if (this.asking !== asking) return;
+      if (error.code === "review-conflict") this.conflict(error);
       this.failed = error;
     }
     if (this.asking !== asking) return;
@@ -187,97 +225,83 @@ export class StudyPage {
     return this.shownRevision ?? this.study.revision;
   }
 
-  // Send one decision; the study that comes back is shown. The draft stays if it fails.
-  async _send(kind, body, done) {
-    if (this.isSending) return false;
-    this.isSending = true;
-    try {
-      const answer = await service.post(`${this.path}/${kind}`, { ...body, ...this.panel.signature() });
-      calm();
-      done(answer);
-      say("Kept.");
-      return true;
-    } catch (error) {
-      if (error.status === 409) this._conflict(error);
-      else if (error.status === 400 && error.detail.startsWith("reader:")) this.panel.askName();
-      else alarm("It was not saved; your changes are still here.", error);
-      return false;
-    } finally {
-      this.isSending = false;
-    }
-  }
-
-  _save() {
-    const { points, grades, revision } = this.draft.body(this.revision);
-    const hasPoints = Object.keys(points).length > 0;
-    const body = hasPoints ? { revision, points, grades } : { revision, grades };
-    if (Object.keys(grades).length === 0) delete body.grades;
-    return this._send(hasPoints ? "points" : "grades", body, (answer) => this._sent(answer));
-  }
-
-  _sent(answer) {
+  // The changes are kept by the service.
+  saved(study) {
     this.isSaved = true;
-    this.panel.comment.value = "";
-    if (answer?.study) this.study = { ...this.study, ...answer.study };
-    this.render();
+    this.study = { ...this.study, ...study };
+    this._showStudy();
     this.refresh();
   }
 
-  async _accept() {
-    await this._send("accept", { revision: this.revision }, () => {
-      this.panel.comment.value = "";
-      this.refresh();
-    });
-  }
-
-  async _refuse() {
-    const regions = await refuseDialog(REGIONS.filter((region) => this.report.regions[region].status !== "missing"));
-    if (regions) await this._send("unreadable", { revision: this.revision, regions }, (answer) => this._sent(answer));
-  }
-
-  _conflict(error) {
+  conflict(error) {
     alarm("The study has changed meanwhile; nothing was saved, and your changes are still here.", error,
       button("Load the newest revision with my changes", () => this._reload(this.draft)),
       button("Load it without them", () => this._reload(null)));
   }
 
-  // Show the newest revision, with the changes of `draft` if it is given.
-  async _reload(draft) {
+  // Show the newest revision, with the changes of `draft` if it is given. Unless the reader has chosen that, changes that
+  // were made while it loads are not lost.
+  async _reload(draft, isChosen = true) {
     try {
-      this.study = await service.get(this.path, { signal: this.closing.signal });
-      const report = await this._report();
+      const study = await service.get(this.path, { signal: this.closing.signal });
+      const report = await this._report(study);
+      this.study = study;
+      if (!isChosen && this.hasChanges) {
+        this._tellNewest();
+        return;
+      }
       calm();
-      this._show(report, draft && report ? draft.onto(report) : null);
+      const { fresh, left } = draft && report ? draft.onto(report) : { fresh: null, left: [] };
+      this.views.load(study);
+      this._show(report, fresh);
       say(`Revision ${this.revision} is shown.`);
+      if (left.length) alarm("Some of your changes do not fit the newest revision, and were left out.",
+        { detail: left.join(", ") });
     } catch (error) {
       const again = button("Try again", () => this._reload(draft));
-      if (error.name !== "AbortError") alarm("The newest revision was not loaded.", error, again);
+      if (!this.isClosed) alarm("The newest revision was not loaded.", error, again);
     }
   }
 
-  // The study has changed at the service.
+  _tellNewest() {
+    const detail = `revision ${this.study.revision} of this study is there`;
+    this.conflict({ detail, nextStep: "Look at it, then save again." });
+    this._showStudy();
+  }
+
+  changed(event) {
+    if (event.study === this.number) this.refresh();
+  }
+
+  // Ask for the study again. Of several questions the last one counts: its answer is the newest.
   async refresh() {
-    if (!this.layout) return;
+    this.isOld = true;
+    if (this.isLoading) return;
+    if (!this.layout) {
+      this.open();
+      return;
+    }
+    this.refreshing?.abort();
+    const refreshing = (this.refreshing = new AbortController());
     let study;
     try {
-      study = await service.get(this.path, { signal: this.closing.signal });
+      study = await service.get(this.path, { signal: AbortSignal.any([refreshing.signal, this.closing.signal]) });
     } catch (error) {
-      const again = button("Ask again", () => this.refresh());
-      if (error.name !== "AbortError") alarm("The study's state is not known.", error, again);
+      if (refreshing.signal.aborted || this.isClosed) return;
+      alarm("The study's state is not known.", error, button("Ask again", () => this.refresh()));
       return;
     }
     const before = this.study;
     this.study = study;
-    if (study.report_url && study.report_url !== before.report_url) {
-      if (!this.isDirty) {
-        await this._reload(null);
+    if (study.report_url && study.report_url !== this.shownUrl) {
+      if (!this.hasChanges) {
+        await this._reload(null, false);
         return;
       }
-      const detail = `revision ${study.revision} of this study is there`;
-      this._conflict({ detail, nextStep: "Look at it, then save again." });
+      if (study.report_url !== before.report_url) this._tellNewest();
     }
     if (this.isSaved && study.state === "parked") this.isSaved = false;
-    this.render();
+    this._showStudy();
   }
 
   _key(event) {

@@ -1,6 +1,6 @@
 // One radiograph: canvas, marks, zoom, window. It draws once for each animation frame in which something changed.
 
-import { button, element } from "/review/dom.js";
+import { button, element, told } from "/review/dom.js";
 import { source, upright } from "/review/geometry.js";
 import { Marks } from "/review/marks.js";
 import { Picture, draw, fillTable } from "/review/raster.js";
@@ -23,12 +23,13 @@ export class Viewer {
     this.isFitted = true;
     this.size = { width: 1, height: 1, turn: 0, rows: 1, columns: 1 };
     this.marks = new Marks(label, () => this.size, act !== null);
-    this.note = element("p", { class: "waiting" }, "The radiograph is loading…");
+    this.note = element("div", { class: "waiting" });
     const keys = "Plus and minus zoom, arrow keys move the picture or change the window, 0 shows all";
     this.surface = element("div", { class: "surface", tabindex: "0", role: "group", "aria-label": `${label}. ${keys}` },
       this.canvas, this.marks.root, this.note);
     this.reading = element("span", { class: "reading" });
     this.root = element("div", { class: "viewer" }, this.surface, this._bar());
+    this.wait();
     listenTo(this);
     new ResizeObserver(() => this._resized()).observe(this.surface);
   }
@@ -53,17 +54,24 @@ export class Viewer {
     this.fit();
   }
 
-  setPixels({ pixels, rows, columns, turn_deg: turn, window: shown }) {
-    this.setSize(rows, columns, turn);
+  // The pixels come after the size.
+  setPixels({ pixels, window: shown }) {
+    const { rows, columns, turn } = this.size;
     this.picture = new Picture(pixels, rows, columns, turn);
     this.first = { centre: shown.centre, width: shown.width };
     this.note.remove();
     this.setWindow(shown.centre, shown.width);
   }
 
-  refuse(text) {
-    this.note.textContent = text;
-    this.note.classList.add("refused");
+  wait() {
+    this.note.replaceChildren("The radiograph is loading…");
+    this.note.className = "waiting";
+  }
+
+  // Say why there is no radiograph; `again` is a button for the next step.
+  refuse(error, again) {
+    this.note.replaceChildren(element("p", { role: "alert" }, `The radiograph was not loaded. ${told(error)}`), again);
+    this.note.className = "waiting refused";
   }
 
   setMarks(discs, caution = false) {
@@ -158,6 +166,7 @@ export class Viewer {
   }
 
   _resized() {
+    if (!this.surface.clientWidth) return; // it is not shown
     if (this.isFitted) this.fit();
     else this.draw();
   }

@@ -1,6 +1,6 @@
 // The radiographs of one study: all are asked for at once, and each is shown when it and its place are there.
 
-import { alarm, button } from "/review/dom.js";
+import { button } from "/review/dom.js";
 import * as service from "/review/service.js";
 
 export class Views {
@@ -9,13 +9,18 @@ export class Views {
     this.loading = {};
   }
 
+  // Ask for the radiographs that are not there yet.
   load(study) {
-    for (const [region, view] of Object.entries(study.views ?? {})) this._load(region, view);
+    for (const [region, view] of Object.entries(study.views ?? {})) {
+      const { sha256 } = this.loading[region] ?? this.page.layout?.viewers[region] ?? {};
+      if (sha256 !== view.sha256) this._load(region, view);
+    }
   }
 
   _load(region, view) {
     const options = { signal: this.page.closing.signal };
-    this.loading[region] = service.pixelsOf(view, options).catch((error) => ({ ...view, error }));
+    const pixels = service.pixelsOf(view, options).catch((error) => ({ error }));
+    this.loading[region] = { sha256: view.sha256, view, pixels };
     return this._place(region);
   }
 
@@ -25,17 +30,20 @@ export class Views {
   }
 
   async _place(region) {
-    const view = await this.loading[region];
+    const one = this.loading[region];
+    const pixels = await one.pixels;
     const viewer = this.page.layout?.viewers[region];
-    if (!viewer || viewer.picture || this.page.closing.signal.aborted) return;
-    if (view.error) {
-      const again = button("Load it again", () => this._load(region, this.page.study.views[region]));
-      viewer.refuse("The radiograph was not loaded.");
-      alarm(`The ${region} radiograph was not loaded.`, view.error, again);
+    if (this.loading[region] !== one || viewer?.sha256 !== one.sha256 || this.page.closing.signal.aborted) return;
+    delete this.loading[region]; // the viewer has the pixels, perhaps turned
+    if (pixels.error) {
+      viewer.refuse(pixels.error, button("Load it again", () => {
+        viewer.wait();
+        this._load(region, one.view);
+      }));
       return;
     }
     viewer.ondrawn = () => this._drawn(viewer);
-    viewer.setPixels(view);
+    viewer.setPixels(pixels);
   }
 
   // Set a mark of performance when all radiographs are drawn, with their points.

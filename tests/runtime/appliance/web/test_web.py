@@ -32,7 +32,7 @@ from spinescore.runtime.appliance.web.site import Site
 from spinescore.runtime.appliance.web.sockets import open_tcp_socket, open_unix_socket, socket_fault
 from spinescore.runtime.errors import SpineScoreError
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 async def echo(request: Request) -> PlainTextResponse:
