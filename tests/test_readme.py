@@ -199,10 +199,11 @@ def test_options_that_pages_name_exist():
         "--help",
         "--platform",
         "--prefix",
+        "--publish",
         "--python-version",
         "--force-reinstall",
         "--system-site-packages",
-    }  # of argparse, pip, venv, install.sh
+    }  # of argparse, pip, venv, install.sh, podman
     named = {word for page in PAGES for code in inline(page) for word in re.findall(r"(?<!\S)--[a-z0-9-]+", code)}
     assert len(named) > 40
     assert {word for word in named - of_others if f'"{word}"' not in sources} == set()

@@ -124,5 +124,5 @@ def test_files_of_a_dismissed_study_are_removed_after_their_time(removed):
 
 def test_results_for_a_destination_that_was_removed_are_not_sent_again(removed):
     answer = status.deliver_again(removed.index, removed.clock, 1, among=["another"])
-    assert answer == "study 1 is parked and has no results to deliver; nothing was changed"
+    assert answer == "study 1 is parked and has no results to deliver again now; nothing was changed"
     assert states(removed) == {"parked"}
