@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from spinescore.runtime.appliance.clock import ServiceClock, read_clock
-from spinescore.runtime.appliance.configuration.config import Config, Node
+from spinescore.runtime.appliance.configuration.config import Config, Destination, Node
 from spinescore.runtime.appliance.fault import Fault, Refusal, place_of
 from spinescore.runtime.appliance.receiving.sources import open_source
 from spinescore.runtime.appliance.seen import audit
@@ -49,7 +49,7 @@ __all__ = ["main", "open_places"]
 
 _GIB = 1 << 30
 _LOOK_S = 0.25  # between two looks for deliveries
-_LISTEN_AGAIN_S = 5.0
+_AGAIN_S = 5.0  # before a node or a destination that could not be opened is tried again
 _FAULT_S = 600.0  # after which the same fault is noted again
 _MOST_NOTED = 100  # different faults of one code in that time: a peer can cause them at will, and each takes a commit
 _MORE = "there are more different faults of this kind than are noted; the metrics count them"
@@ -148,7 +148,7 @@ class _Node:
         if self._receiver is not None and not self._receiver.is_listening:
             raise SpineScoreError("the DICOM node accepts no connection any more, and is started again")
         if node is not None and self._receiver is None and self._clock.now() >= self._next_s:
-            self._next_s = self._clock.now() + _LISTEN_AGAIN_S
+            self._next_s = self._clock.now() + _AGAIN_S
             try:
                 self._start(node)
             except OSError as error:
@@ -203,9 +203,7 @@ def _send(config: Config) -> None:
     with _process(config) as (places, clock, _, say):
         moved_s = {destination.name: time.monotonic() for destination in config.destination}
         for destination in config.destination:
-            place = open_destination(destination, config, clock, places)
-            ask: Ask | None = getattr(place, "ask", None) if destination.commitment else None
-            arguments = (place, ask, places, clock, moved_s)
+            arguments = (destination, config, places, clock, moved_s)
             threading.Thread(target=_deliver, args=arguments, name=f"spinescore-{destination.name}").start()
         while True:
             if all(time.monotonic() - moved < _STUCK_S for moved in moved_s.values()):
@@ -232,14 +230,19 @@ def _web(config: Config) -> None:
 
 
 def _deliver(
-    destination: Place, ask: Ask | None, places: Places, clock: ServiceClock, moved_s: dict[str, float]
+    destination: Destination, config: Config, places: Places, clock: ServiceClock, moved_s: dict[str, float]
 ) -> NoReturn:
     """Deliver to one destination for ever. Any fault of ours ends the process, which is started again."""
     try:
         index = Index(places.index, places.release_reserve)
-        deliverer = Deliverer(index, clock, places, destination, confirms=ask is not None)
+        noted: dict[tuple[str, str], float] = {}
+        while (place := _opened(destination, config, places, clock, index, noted)) is None:
+            moved_s[destination.name] = time.monotonic()
+            time.sleep(_AGAIN_S)
+        ask: Ask | None = getattr(place, "ask", None) if destination.commitment else None
+        deliverer = Deliverer(index, clock, places, place, confirms=ask is not None)
         committer = None if ask is None else Committer(index, clock, places, destination.name, ask)
-        destination.clear()
+        place.clear()
         while True:
             moved_s[destination.name] = time.monotonic()
             try:
@@ -247,11 +250,29 @@ def _deliver(
             except IndexFull:  # tried again: what was under way has an unclear outcome then
                 again = False
             if not again:
-                destination.rest()
+                place.rest()
                 time.sleep(_LOOK_S)
     except BaseException as error:
         _tell(f"the delivery to {destination.name} ended and is started again ({place_of(error)})")
         os._exit(1)
+
+
+def _opened(
+    destination: Destination,
+    config: Config,
+    places: Places,
+    clock: ServiceClock,
+    index: Index,
+    noted: dict[tuple[str, str], float],
+) -> Place | None:
+    """Return the place of a destination, or None and note it if a file of its TLS cannot be read or does not fit."""
+    try:
+        return open_destination(destination, config, clock, places)
+    except OSError as error:
+        reason = error.strerror or brief(error)
+        text = f"the certificates of the destination {destination.name} cannot be used ({reason}); correct its tls"
+        _note(index, clock, noted, [Fault("destination-unreachable", text)])
+        return None
 
 
 def _tell(text: str) -> None:

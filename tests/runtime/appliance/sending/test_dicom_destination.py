@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import contextmanager
 
 import pytest
@@ -20,6 +21,8 @@ from pynetdicom.sop_class import (
 )
 
 from helpers.appliance import FakeClock
+from spinescore.runtime.appliance import service
+from spinescore.runtime.appliance.configuration.config import Destination, Tls
 from spinescore.runtime.appliance.fault import Unsent
 from spinescore.runtime.appliance.sending.delivery import SENT, Outcome, Parcel
 from spinescore.runtime.appliance.sending.senddicom import Archive, DicomDestination
@@ -137,3 +140,21 @@ def test_an_archive_without_queries_has_nothing(parcel):
         assert place.holds(parcel) is False
         answers.store = 0xA700
         assert place.send(parcel) == Outcome("later", "it answered with the status 0xA700")
+
+
+def test_certificates_that_cannot_be_read_are_told_once_and_wait_for_better_ones(tmp_path, make, certificates):
+    appliance = make()
+    tls = Tls(*(str(tmp_path / name) for name in ("client.pem", "client.key", "ca.pem")))
+    destination = Destination("pacs", "dicom", host="localhost", port=104, ae_title="PACS", tls=tls)
+    noted: dict[tuple[str, str], float] = {}
+
+    def opened():
+        return service._opened(destination, appliance.config, appliance.places, appliance.clock, appliance.index, noted)
+
+    assert opened() is None
+    assert opened() is None
+    faults = appliance.index.rows("SELECT code, message FROM faults")
+    assert [one["code"] for one in faults] == ["destination-unreachable"]
+    assert "pacs" in faults[0]["message"]
+    shutil.copytree(certificates, tmp_path, dirs_exist_ok=True)
+    assert opened().name == "pacs"
