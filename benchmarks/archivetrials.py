@@ -31,7 +31,8 @@ MOST_GROWTH_BYTES = 8 << 20  # of one process, from the first hundred studies to
 _SEED = 20261129
 _VICTIMS = ("run", "worker", "all")
 _SHARD_STUDIES = 8
-_DELAY_S = 3.0  # a kill falls at most so long after the shard for which it waits
+_DELAY_S = 3.0  # a kill falls at most so long after the shard for which it waits, and before the run is far beyond it
+_LOOK_S = 0.01
 _WAIT_S = 3600.0  # without a new shard
 _END_S = 60.0
 _LOOKS = 11
@@ -47,7 +48,8 @@ def try_kills(folder: Path, bundle: str, count: int, kills: int) -> dict[str, An
     """Return the outcome of `count` small studies in a run that is killed; the counts of `MUST_BE_NONE` must be zero.
 
     In turn the run, a worker, or all processes are killed (SIGKILL) at random times, spread over the run. After a kill
-    of the run the same command is called again at once. Raises `TimeoutError` if no shard is written for an hour.
+    of the run the same command is called again at once. Raises `TimeoutError` if no shard is written for an hour, or if
+    there are too few studies for so many kills.
     """
     write_studies(folder / "studies", count + 1)
     _remove(folder / "studies" / "00000")  # of full size
@@ -57,8 +59,7 @@ def try_kills(folder: Path, bundle: str, count: int, kills: int) -> dict[str, An
     run = _Run(folder / "studies", folder / "killed", bundle)
     shards = -(-count // _SHARD_STUDIES)
     for number in range(kills):
-        run.wait_for(number * shards // (kills + 1))
-        time.sleep(chance.uniform(0, _DELAY_S))
+        run.wait_for(number * shards // (kills + 1), chance.uniform(0, _DELAY_S))
         victim = _VICTIMS[number % len(_VICTIMS)]
         stopped.append(run.written)
         killed[run.kill(victim)] += 1
@@ -96,8 +97,11 @@ class _Run:
         """The number of shards with a file."""
         return len(self._places.written())
 
-    def wait_for(self, shards: int) -> None:
-        """Wait until so many shards are written, and the workers run."""
+    def wait_for(self, shards: int, delay_s: float) -> None:
+        """Wait until so many shards are written and the workers run, and then `delay_s`, or until the next shard.
+
+        Raises `TimeoutError` if no shard is written for an hour, or if the run ends.
+        """
         last, seen_s = -1, time.monotonic()
         while self.written < shards or len(descendants(self._process.pid)) < _WORKERS:
             if self.written != last:
@@ -105,6 +109,11 @@ class _Run:
             if self._process.poll() is not None or time.monotonic() - seen_s > _WAIT_S:
                 raise TimeoutError(f"the run wrote {last} shards, and no more")
             time.sleep(0.1)
+        end, before = time.monotonic() + delay_s, self.written
+        while time.monotonic() < end and self.written == before:
+            time.sleep(_LOOK_S)
+        if self._process.poll() is not None:
+            raise TimeoutError("the run ended before it was killed; let it score more studies")
 
     def kill(self, victim: str) -> str:
         """Kill the run, one of its workers, or all; return the name of the victim."""

@@ -44,11 +44,11 @@ def test_a_few_studies_give_a_whole_record(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_loses_nothing(tmp_path, capsys, bundle):
-    status, record = record_of(tmp_path, capsys, "--kills", "3", "--count", "20", "--bundle", str(bundle))
+    status, record = record_of(tmp_path, capsys, "--kills", "3", "--count", "56", "--bundle", str(bundle))
     trial = record["kills"]
     assert status == 0
     assert trial["kills"] == {"run": 1, "worker": 1, "all": 1}
-    assert (trial["studies"], trial["shards"], trial["tables_alike"]) == (20, 3, True)
+    assert (trial["studies"], trial["shards"], trial["tables_alike"]) == (56, 7, True)
     assert {name: trial[name] for name in archivetrials.MUST_BE_NONE} == dict.fromkeys(archivetrials.MUST_BE_NONE, 0)
 
 
