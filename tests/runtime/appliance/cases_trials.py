@@ -250,12 +250,14 @@ def case_two_hundred_associations_hold_up_nobody(folder: Path) -> None:
             held.enter_context(connection)
             assert answer[0] == 2
         send(*appliance.tiny_files(folder / "study", "1.2.3"))
-        answers = []
-        for _ in range(2):
+
+        def next_answer() -> int:
             connection, answer = request(words)
             held.enter_context(connection)
-            answers.append(answer[0])
-        assert answers == [2, 3]
+            return answer[0]
+
+        wait_until(lambda: next_answer() == 2, "the place of dcmsend's association")
+        assert next_answer() == 3
         wait_until(lambda: reports(folder / "archive") == ["1.2.3"], "the delivery of a report")
         receive = next(pid for pid in children(running.pid) if b'"receive"' in command_of(pid))
         lines = Path(f"/proc/{receive}/status").read_text().splitlines()
