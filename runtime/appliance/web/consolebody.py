@@ -73,7 +73,7 @@ class Packed:
 
 
 class PackedAnswers:
-    """An ASGI application around another one: who accepts structs gets reports and problems with them in front."""
+    """An ASGI application around another one. If the caller accepts structs, they precede reports and problems."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""What the DICOM node's receiver tells, in the index: ends of associations that cannot be noted, and faults of ours."""
+"""Events of the DICOM node that go into the index: late ends of associations, and faults of this program."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def test_a_change_while_a_newer_revision_loads_is_kept(reader, service):
 
 
 def test_nothing_can_be_changed_while_a_correction_is_sent(reader, service):
-    """What was changed then would not be in the correction, and would be lost with the next revision."""
+    """A change at that time would miss the correction, and the next revision would drop it."""
     reader.open(2)
     choose(reader, SITE, other_grade(service))
     reader.settled_total()
