@@ -69,14 +69,8 @@ class NodeEvents:
                 self._ended.put(ended)
 
     def end_late(self, spool: Spool) -> None:
-        """Note the ends that could not be noted in time, as the disk was full. Raises `IndexFull` if it still is."""
-        while not self._ended.empty():
-            ended = self._ended.get()
-            try:
-                spool.end(ended)
-            except BaseException:
-                self._ended.put(ended)
-                raise
+        """Note the ends that were left. Raises `IndexFull` if the disk is still full."""
+        spool.end_late(self._ended)
 
     def refused(self, peer: str, reason: str, kind: Refusal) -> None:
         """Note that a connection, an association or an object was refused."""

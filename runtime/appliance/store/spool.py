@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Literal
 
 from spinescore.runtime import durable
@@ -55,21 +56,28 @@ class Spool:
 
     def __init__(self, places: Places, index: Index, clock: Clock, max_object_bytes: int) -> None:
         self.places, self.index, self._clock, self._max_bytes = places, index, clock, max_object_bytes
-        self._late: list[Association] = []  # whose end could not be noted
+        self._late: SimpleQueue[Association] = SimpleQueue()  # whose end could not be noted
 
     @contextmanager
     def association(self, source: str) -> Iterator[Association]:
         """Hold the studies of all objects that are received with this association until the block ends."""
-        while self._late:
-            self.end(self._late[-1])
-            self._late.pop()
+        self.end_late(self._late)
         association = Association(source)
         try:
             yield association
         finally:
-            self._late.append(association)
-            self.end(association)
-            self._late.pop()
+            self._late.put(association)
+            self.end_late(self._late)
+
+    def end_late(self, late: SimpleQueue[Association]) -> None:
+        """Note ends that could not be noted in time, as the disk was full. Raises `IndexFull` if it still is."""
+        while not late.empty():
+            association = late.get()
+            try:
+                self.end(association)
+            except BaseException:
+                late.put(association)
+                raise
 
     def end(self, association: Association) -> None:
         """Let the association's studies wait for it no more."""
