@@ -111,7 +111,7 @@ class HostDevice:
             return engine
 
         with ThreadPoolExecutor(callers, "spinescore-load") as pool:
-            each = rows or [None] * len(networks)
+            each: Sequence[int | None] = rows or [None] * len(networks)
             running = [pool.submit(load, *network, count) for network, count in zip(networks, each, strict=True)]
         return [opened.result() for opened in running]
 
