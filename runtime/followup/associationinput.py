@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spinescore.runtime.csvfile import csv_rows, read_csv_text
-from spinescore.runtime.study import LEVELS, REGIONS
+from spinescore.runtime.followup.patientfile import id_column
+from spinescore.runtime.study import ALL_LEVELS
 
 __all__ = ["AssociationInputError", "Study", "Unit", "read_study"]
 
 TABLE = "unit_changes.csv"
 
-_LEVELS = tuple(level for region in REGIONS for level in LEVELS[region])
 _MAX_BYTES = 256_000_000
-_IDENTIFIERS = ("patient_id", "patient", "identifier", "id")
 _YES_NO = {"1": True, "1.0": True, "true": True, "yes": True, "0": False, "0.0": False, "false": False, "no": False}
 _COLUMNS = ("patient_key", "level", "baseline_date", "interval_days", "baseline_upper", "baseline_lower", "comparable",
             "free_at_baseline", "new_syndesmophyte", "growth")  # fmt: skip
@@ -91,7 +90,7 @@ def read_study(
     used: set[tuple[str, str, str]] = set()
     for patient in sorted(exposed & by_patient.keys()):
         units += _units_of(patient, by_patient[patient], exposures, left_out, used)
-    usable = {key for key in exposures if key[0] in by_patient and key[1] in _LEVELS}
+    usable = {key for key in exposures if key[0] in by_patient and key[1] in ALL_LEVELS}
     left_out["rows of the exposure table that fit no unit's interval"] = len(usable - used)
     return Study(tuple(units), tuple(adjust), {reason: count for reason, count in left_out.items() if count})
 
@@ -148,7 +147,7 @@ def _unit_rows(tables: Path) -> Rows:
     with_patient = [(line, row) for line, row in rows if row["patient_key"]]
     seen: dict[tuple[str, ...], int] = {}
     for line, row in with_patient:
-        if row["level"] not in _LEVELS:
+        if row["level"] not in ALL_LEVELS:
             raise AssociationInputError(f"{path.name}, line {line}: {row['level']!r} is no level of the mSASSS")
         keys = ("patient_key", "level", "bundle_sha256", "baseline_date")
         same = seen.setdefault(tuple(row.get(key, "") for key in keys), line)
@@ -177,10 +176,9 @@ def _mapping(path: Path) -> dict[str, str]:
 
     keys: dict[str, str] = {}
     for line, row in _read(path, ()):
-        names = [name for identifier in _IDENTIFIERS for name in row if name.lower() == identifier]
-        if not names:
+        if (column := id_column(row)) is None:
             raise AssociationInputError(f"{path.name}, line 1: there is no column patient_id; found {', '.join(row)}")
-        patient = row[names[0]]
+        patient = row[column]
         key = row["patient_key"] if "patient_key" in row else patient_key(patient, row.get("issuer", ""))
         if patient and keys.setdefault(patient, key) != key:
             raise AssociationInputError(
@@ -213,7 +211,7 @@ def _exposures(
         if key in exposures:
             raise AssociationInputError(f"{place}: {level} of this patient is there twice; leave one row")
         exposures[key] = _Exposure(exposed, covariates)
-        if level not in _LEVELS:
+        if level not in ALL_LEVELS:
             other_levels += 1
     return exposures, other_levels
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from spinescore.runtime.csvfile import csv_rows, delimiter_of, read_csv_text
+from spinescore.runtime.followup.days import stated_day
 from spinescore.runtime.scoring.msasss import MAX_GRADE, RegionScore, score_region, score_study
 from spinescore.runtime.scoring.report import (
     BundleInfo,
@@ -118,7 +119,7 @@ def _take(studies: dict[tuple[str, str], _Study], cells: Cells) -> None:
     study = studies.setdefault((uid, cells.get("bundle_sha256", "")), _Study())
     for name in ("patient_key", "patient", "study_date", "bundle", "bundle_version", "bundle_sha256"):
         value = cells.get(name, "")
-        value = _date(value) if name == "study_date" else value
+        value = stated_day(value) if name == "study_date" else value
         if value and study.facts.setdefault(name, value) != value:
             raise ValueError(f"study {uid} has two values of {name}; a study has one")
     graded = cells.get("reader_grade") or cells.get("grade", "")
@@ -228,9 +229,3 @@ def _patient(facts: Mapping[str, str]) -> str | None:
 
     patient = facts.get("patient_key") or facts.get("patient")
     return patient if patient is None or _KEY.fullmatch(patient) else patient_key(patient)
-
-
-def _date(text: str) -> str:
-    if text and not re.fullmatch(r"\d{8}|\d{4}-\d\d-\d\d", text, re.ASCII):
-        raise ValueError(f"{text!r} is no date; write YYYYMMDD or YYYY-MM-DD")
-    return text.replace("-", "")

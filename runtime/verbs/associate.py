@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from spinescore.runtime.outputs.figures import FIGURE_FORMATS, figure_formats, rendered
+from spinescore.runtime.outputs.figures import figure_formats, write_figure
 from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, check_out, check_paths, say, show, show_json
 from spinescore.runtime.verbs.extras import check_library, check_plots
 
@@ -81,12 +81,7 @@ def _write(arguments: argparse.Namespace, document: dict[str, Any], text: str, t
     folder: Path = arguments.out
     written = [write_atomic(folder / name, data) for name, data in zip(_FILES, (text, tables), strict=False)]
     figure = forest_figure(document)
-    for file_format in FIGURE_FORMATS:
-        place = folder / f"forest.{file_format}"
-        if figure is not None and file_format in arguments.figures:
-            written.append(write_atomic(place, rendered(figure, file_format)))
-        else:
-            place.unlink(missing_ok=True)  # a picture of an earlier call shows another analysis
+    written += write_figure(folder, "forest", figure, arguments.figures)
     if figure is None:
         say(f"no {_FILES[2]}: there is no odds ratio; see the notes for the reason")
     say(f"written: {', '.join(map(str, written))}")

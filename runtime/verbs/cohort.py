@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spinescore.runtime.outputs.figures import FIGURE_FORMATS, figure_formats
+from spinescore.runtime.outputs.figures import figure_formats, write_figure
 from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, check_out, check_paths, say, show
 from spinescore.runtime.verbs.extras import check_library, check_plots
 from spinescore.runtime.verbs.rules import add_rules, rules_of
@@ -123,9 +123,7 @@ def _write_tables(tables: dict[str, list[Row]], folder: Path, parquet: bool) -> 
 
 def _write_plot(changes: list[Change], rules: Rules, arms: dict[str, str], arguments: argparse.Namespace) -> list[Path]:
     """Write the plot, with a series for each bundle and arm; without any change, remove earlier plots."""
-    from spinescore.runtime.files import write_atomic
     from spinescore.runtime.followup.plots import cumulative_figure
-    from spinescore.runtime.outputs.figures import rendered
     from spinescore.runtime.outputs.words import bundle_name
 
     series: dict[str, list[Change]] = {}
@@ -135,15 +133,9 @@ def _write_plot(changes: list[Change], rules: Rules, arms: dict[str, str], argum
             name = f"{bundle_name(bundle)} {bundle.sha256[:8]}".strip()
             arm = arms.get(change.comparison.patient_key or "", "in no arm") if arguments.arm is not None else ""
             series.setdefault(f"{arm}, {name}" if arm else name, []).append(change)
-    for file_format in FIGURE_FORMATS:
-        if not series or file_format not in arguments.figures:
-            (arguments.out / f"change.{file_format}").unlink(missing_ok=True)
     if not series:
         say("no patient has two studies with a total, so there is no plot of change")
-        return []
     compared = {name: [change.comparison for change in series[name]] for name in sorted(series)}
-    figure = cumulative_figure(compared, rules)
-    return [
-        write_atomic(arguments.out / f"change.{file_format}", rendered(figure, file_format))
-        for file_format in arguments.figures
-    ]
+    return write_figure(
+        arguments.out, "change", cumulative_figure(compared, rules) if series else None, arguments.figures
+    )

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from spinescore.benchmarks.agreement import Reading, Readings, ReadingsError, read_readings
-from spinescore.runtime.followup.readings import ALL_SITES
 from spinescore.runtime.scoring.report import (
     BundleInfo,
     CornerReport,
@@ -21,7 +20,7 @@ from spinescore.runtime.scoring.report import (
     TimingsMs,
     TotalReport,
 )
-from spinescore.runtime.study import LEVELS, sites_of
+from spinescore.runtime.study import ALL_SITES, LEVELS, sites_of
 
 
 def report(uid: str | None, patient: str | None = "hash", grade: int = 2) -> StudyReport:
