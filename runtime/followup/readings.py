@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -122,7 +123,7 @@ def read_readings(path: str | Path) -> Readings:
 def _read_folder(folder: Path) -> Readings:
     readings = Readings(folder.name or str(folder))
     documents: list[tuple[str, Any]] = []
-    for file in sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".json", ".jsonl") and p.is_file()):
+    for file in sorted(_files(folder)):
         documents.extend(_documents(file.relative_to(folder).as_posix(), _text(file)))
     usable = [(place, document) for place, document in documents if _kind(document) is not None]
     reports = [(place, document) for place, document in usable if _kind(document) == "reports"]
@@ -130,6 +131,17 @@ def _read_folder(folder: Path) -> Readings:
         raise ReadingsError(f"{readings.name}: there is no report in this folder (report.json, JSON Lines, truth.json)")
     _add_documents(readings, reports or usable)
     return readings
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the JSON files of a folder. Raises ReadingsError if it, or a folder in it, cannot be read."""
+
+    def refuse(error: OSError) -> None:
+        raise ReadingsError(f"{folder.name}: {error.filename} cannot be read ({error.strerror})")
+
+    for parent, _, names in os.walk(folder, onerror=refuse):
+        paths = (Path(parent, name) for name in names)
+        yield from (path for path in paths if path.suffix.lower() in (".json", ".jsonl") and path.is_file())
 
 
 def _read_archive(folder: Path) -> Readings:
