@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import argparse
 import io
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
-
-from spinescore.runtime.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["FIGURE_FORMATS", "figure_formats", "rendered", "write_figure"]
+__all__ = ["FIGURE_FORMATS", "figure_files", "figure_formats", "rendered"]
 
 FIGURE_FORMATS = ("png", "svg", "pdf")
 
@@ -37,16 +35,12 @@ def rendered(figure: Figure, file_format: str = "png") -> bytes:
     return data.getvalue()
 
 
-def write_figure(folder: Path, name: str, figure: Figure | None, formats: Sequence[str]) -> list[Path]:
-    """Write a figure in these formats, and return the paths. Its other files, of an earlier call, are removed."""
-    written = []
-    for file_format in dict.fromkeys((*formats, *FIGURE_FORMATS)):
-        path = folder / f"{name}.{file_format}"
-        if figure is not None and file_format in formats:
-            written.append(write_atomic(path, rendered(figure, file_format)))
-        else:
-            path.unlink(missing_ok=True)
-    return written
+def figure_files(name: str, figure: Figure | None, formats: Sequence[str]) -> dict[str, Callable[[], bytes] | None]:
+    """Return a figure's files for `write_set`: in these formats, and None for the others or without a figure."""
+    return {
+        f"{name}.{one}": partial(rendered, figure, one) if figure is not None and one in formats else None
+        for one in dict.fromkeys((*formats, *FIGURE_FORMATS))
+    }
 
 
 def figure_formats(text: str) -> tuple[str, ...]:
