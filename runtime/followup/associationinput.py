@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spinescore.runtime.csvfile import csv_rows, read_csv_text
+from spinescore.runtime.csvfile import csv_rows, delimiter_of, read_csv_text
+from spinescore.runtime.followup.days import stated_day
 from spinescore.runtime.followup.patientfile import id_column
 from spinescore.runtime.study import ALL_LEVELS
 
@@ -22,6 +23,7 @@ _YES_NO = {"1": True, "1.0": True, "true": True, "yes": True, "0": False, "0.0":
 _COLUMNS = ("patient_key", "level", "baseline_date", "interval_days", "baseline_upper", "baseline_lower", "comparable",
             "free_at_baseline", "new_syndesmophyte", "growth")  # fmt: skip
 _SYNDESMOPHYTE, _BRIDGE = 2, 3
+_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+")  # as English spreadsheets write them, with commas between
 _MOST = 1e12  # largest value to adjust for: larger ones are mistakes, and floats lose their differences
 
 Row = Mapping[str, str]
@@ -149,6 +151,10 @@ def _unit_rows(tables: Path) -> Rows:
     for line, row in with_patient:
         if row["level"] not in ALL_LEVELS:
             raise AssociationInputError(f"{path.name}, line {line}: {row['level']!r} is no level of the mSASSS")
+        try:
+            stated_day(row["baseline_date"])  # a spreadsheet may have written it in another order
+        except ValueError as error:
+            raise AssociationInputError(f"{path.name}, line {line}, baseline_date: {error}") from None
         keys = ("patient_key", "level", "bundle_sha256", "baseline_date")
         same = seen.setdefault(tuple(row.get(key, "") for key in keys), line)
         if same != line:
@@ -193,7 +199,7 @@ def _exposures(
     """Return exposures by patient, level and study (empty for the first interval), and the rows at other levels."""
     exposures: dict[tuple[str, str, str], _Exposure] = {}
     other_levels = 0
-    for line, row in _read(path, ("patient", "level", "exposure", *adjust)):
+    for line, row in _read(path, ("patient", "level", "exposure", *adjust), numbers=adjust):
         place = f"{path.name}, line {line}"
         level = _level(row["level"])
         if level is None:
@@ -235,6 +241,8 @@ def _truth(row: Row, column: str, line: int) -> bool | None:
 def _number(text: str, place: str) -> float | None:
     if not text:
         return None
+    if _THOUSANDS.fullmatch(text):
+        raise AssociationInputError(f"{place}: {text!r} may be above or below 1000; write it without a comma")
     try:
         number = float(text.replace(",", "."))
     except ValueError:
@@ -244,12 +252,18 @@ def _number(text: str, place: str) -> float | None:
     return number
 
 
-def _read(path: Path, needed: Sequence[str]) -> Rows:
-    """Return the stripped rows of a CSV file with their line numbers. Raises AssociationInputError."""
-    rows = csv_rows(read_csv_text(path, path.name, _MAX_BYTES, AssociationInputError), path.name, AssociationInputError)
+def _read(path: Path, needed: Sequence[str], numbers: Sequence[str] = ()) -> Rows:
+    """Return the stripped rows of a CSV file with their line numbers. Raises AssociationInputError.
+
+    If no comma separates its cells, one in the columns of `numbers` is a decimal comma, and becomes a point.
+    """
+    text = read_csv_text(path, path.name, _MAX_BYTES, AssociationInputError)
+    commas = () if delimiter_of(text) == "," else numbers
+    rows = csv_rows(text, path.name, AssociationInputError)
     header = next(rows)[1]
     if missing := [name for name in needed if header.count(name) != 1]:
         raise AssociationInputError(
             f"{path.name}, line 1: column {', '.join(missing)} must be there once; found {', '.join(header)}"
         )
-    return [(line, dict(zip(header, cells, strict=True))) for line, cells in rows]
+    named = ((line, dict(zip(header, cells, strict=True))) for line, cells in rows)
+    return [(line, row | {name: row[name].replace(",", ".") for name in commas}) for line, row in named]
