@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,9 +25,12 @@ def read_csv_text(path: Path, name: str, limit: int, fault: type[ValueError] = V
     except OSError as error:
         raise fault(f"{path if name else 'it'} cannot be read ({error.strerror or type(error).__name__})") from error
     try:
-        return data.decode("utf-16" if data[:2] in _UTF16_MARKS else "utf-8-sig")
+        text = data.decode("utf-16" if data[:2] in _UTF16_MARKS else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise fault(f"{_named(name)}byte {error.start} is not UTF-8; save the file as UTF-8") from error
+    if "\0" in text:  # UTF-16 without its mark, or no text
+        raise fault(f"{_named(name)}it holds null characters; save the file as UTF-8")
+    return text
 
 
 def delimiter_of(text: str) -> str:
@@ -34,7 +38,7 @@ def delimiter_of(text: str) -> str:
 
     Spreadsheets write semicolons if the comma is the decimal mark.
     """
-    return max(",;\t", key=text.split("\n", 1)[0].count)
+    return max(",;\t", key=re.split("[\r\n]", text, maxsplit=1)[0].count)
 
 
 def csv_rows(text: str, name: str, fault: type[ValueError] = ValueError) -> Iterator[tuple[int, list[str]]]:

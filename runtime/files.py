@@ -11,6 +11,8 @@ import io
 import os
 import stat
 import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,10 @@ __all__ = [
     "remove_unfinished",
     "write_atomic",
     "write_png",
+    "write_set",
 ]
+
+Content = bytes | str | None
 
 SMALL_FILE_BYTES = 4 << 20  # of a document: manifest, record, plan, report, points
 
@@ -124,6 +129,28 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> Path:
     finally:
         _unfinished.discard(temporary)
     return path
+
+
+def write_set(folder: Path, files: Mapping[str, Content | Callable[[], Content]]) -> list[Path]:
+    """Write files of one result, given by name as data or as a function that makes them; return the paths.
+
+    None: a file of an earlier result with this name is removed. If a file cannot be made or written, the earlier files
+    of its name and of all later names are removed, so that no parts of two results stand together. Raises `OSError`.
+    """
+    written: list[Path] = []
+    try:
+        for name, content in files.items():
+            data = content() if callable(content) else content
+            if data is None:
+                (folder / name).unlink(missing_ok=True)
+            else:
+                written.append(write_atomic(folder / name, data))
+    except BaseException:
+        for path in {folder / name for name in files} - set(written):
+            with suppress(OSError):
+                path.unlink()
+        raise
+    return written
 
 
 def remove_unfinished() -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from spinescore.benchmarks.agreement.pairs import Pairs
 from spinescore.benchmarks.agreement.totals import Floats, either, new_syndesmophyte, scaled_sum
-from spinescore.runtime.followup.readings import day_of
+from spinescore.runtime.followup.days import day_of
 from spinescore.runtime.followup.verdict import DAYS_PER_YEAR, is_within
 
 __all__ = ["Changes", "Interval", "Rules", "find_changes"]

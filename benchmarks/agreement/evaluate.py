@@ -16,8 +16,9 @@ from spinescore.benchmarks.agreement.figures import Figures, bootstrap
 from spinescore.benchmarks.agreement.measures import GRADE_FIGURES, Ranking
 from spinescore.benchmarks.agreement.notes import notes
 from spinescore.benchmarks.agreement.pairs import Pairs, Totals, pair_up
-from spinescore.runtime.followup.readings import ALL_SITES, Readings, ReadingsError
+from spinescore.runtime.followup.readings import Readings, ReadingsError
 from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED
+from spinescore.runtime.study import ALL_SITES
 from spinescore.runtime.text import number_of
 
 __all__ = ["ICC_NAMES", "SCHEMA", "agreement_schema", "evaluate"]

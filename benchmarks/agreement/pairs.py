@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from spinescore.benchmarks.agreement.patients import Patients, link_patients
 from spinescore.benchmarks.agreement.totals import Floats, scaled_sum, too_few, whole_grades
-from spinescore.runtime.followup.readings import ALL_SITES, Readings, day_of
+from spinescore.runtime.followup.days import day_of
+from spinescore.runtime.followup.readings import Readings
 from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED
+from spinescore.runtime.study import ALL_SITES
 from spinescore.runtime.text import number_of
 
 __all__ = ["SIDES", "NothingToCompare", "Pairs", "Totals", "pair_up"]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.followup.change import SYNDESMOPHYTE
-from spinescore.runtime.followup.readings import ALL_SITES
+from spinescore.runtime.study import ALL_SITES
 
 __all__ = ["UNITS", "Floats", "either", "new_syndesmophyte", "scaled_sum", "too_few", "whole_grades"]
 

@@ -92,13 +92,12 @@ def _need(library: str, extra: str, purpose: str) -> None:
 def _write(folder: Path, document: dict[str, Any], formats: Sequence[str]) -> list[Path]:
     from spinescore.benchmarks.agreement import pictures
     from spinescore.benchmarks.agreement.tables import markdown, to_json
-    from spinescore.runtime.files import write_atomic
+    from spinescore.runtime.files import write_set
 
-    files: dict[str, bytes | str] = {"evaluate.json": to_json(document), "evaluate.md": markdown(document)}
+    files: dict[str, bytes | str | None] = {"evaluate.json": to_json(document), "evaluate.md": markdown(document)}
     files |= pictures.pictures_of(document, formats)
     for name in pictures.PICTURES:
         if f"{name}.png" not in files:
             say(f"no {name}.png: there is nothing to show; the notes say why")
-        for file in {f"{name}.{format}" for format in FIGURE_FORMATS} - files.keys():
-            (folder / file).unlink(missing_ok=True)  # an old one would show another comparison
-    return [write_atomic(folder / name, data) for name, data in files.items()]
+    possible = (f"{name}.{format}" for name in pictures.PICTURES for format in FIGURE_FORMATS)
+    return write_set(folder, files | {file: None for file in possible if file not in files})

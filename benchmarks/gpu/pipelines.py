@@ -23,7 +23,8 @@ from spinescore.kernels.decode import CropSpec
 from spinescore.kernels.decode import crops as reference_crops
 from spinescore.kernels.warp import WarpSpec, warp
 from spinescore.runtime.scoring.grading import probabilities
-from spinescore.runtime.scoring.pipeline import GRADER_TABLE, Pipeline
+from spinescore.runtime.scoring.networks import GRADER_TABLE
+from spinescore.runtime.scoring.pipeline import Pipeline
 
 __all__ = ["run"]
 

@@ -9,20 +9,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spinescore.runtime.csvfile import csv_rows, read_csv_text
-from spinescore.runtime.study import LEVELS, REGIONS
+from spinescore.runtime.csvfile import csv_rows, delimiter_of, read_csv_text
+from spinescore.runtime.followup.days import stated_day
+from spinescore.runtime.followup.patientfile import id_column
+from spinescore.runtime.study import ALL_LEVELS
 
 __all__ = ["AssociationInputError", "Study", "Unit", "read_study"]
 
 TABLE = "unit_changes.csv"
 
-_LEVELS = tuple(level for region in REGIONS for level in LEVELS[region])
 _MAX_BYTES = 256_000_000
-_IDENTIFIERS = ("patient_id", "patient", "identifier", "id")
 _YES_NO = {"1": True, "1.0": True, "true": True, "yes": True, "0": False, "0.0": False, "false": False, "no": False}
 _COLUMNS = ("patient_key", "level", "baseline_date", "interval_days", "baseline_upper", "baseline_lower", "comparable",
             "free_at_baseline", "new_syndesmophyte", "growth")  # fmt: skip
 _SYNDESMOPHYTE, _BRIDGE = 2, 3
+_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+")  # as English spreadsheets write them, with commas between
 _MOST = 1e12  # largest value to adjust for: larger ones are mistakes, and floats lose their differences
 
 Row = Mapping[str, str]
@@ -91,7 +92,7 @@ def read_study(
     used: set[tuple[str, str, str]] = set()
     for patient in sorted(exposed & by_patient.keys()):
         units += _units_of(patient, by_patient[patient], exposures, left_out, used)
-    usable = {key for key in exposures if key[0] in by_patient and key[1] in _LEVELS}
+    usable = {key for key in exposures if key[0] in by_patient and key[1] in ALL_LEVELS}
     left_out["rows of the exposure table that fit no unit's interval"] = len(usable - used)
     return Study(tuple(units), tuple(adjust), {reason: count for reason, count in left_out.items() if count})
 
@@ -148,8 +149,12 @@ def _unit_rows(tables: Path) -> Rows:
     with_patient = [(line, row) for line, row in rows if row["patient_key"]]
     seen: dict[tuple[str, ...], int] = {}
     for line, row in with_patient:
-        if row["level"] not in _LEVELS:
+        if row["level"] not in ALL_LEVELS:
             raise AssociationInputError(f"{path.name}, line {line}: {row['level']!r} is no level of the mSASSS")
+        try:
+            stated_day(row["baseline_date"])  # a spreadsheet may have written it in another order
+        except ValueError as error:
+            raise AssociationInputError(f"{path.name}, line {line}, baseline_date: {error}") from None
         keys = ("patient_key", "level", "bundle_sha256", "baseline_date")
         same = seen.setdefault(tuple(row.get(key, "") for key in keys), line)
         if same != line:
@@ -177,10 +182,9 @@ def _mapping(path: Path) -> dict[str, str]:
 
     keys: dict[str, str] = {}
     for line, row in _read(path, ()):
-        names = [name for identifier in _IDENTIFIERS for name in row if name.lower() == identifier]
-        if not names:
+        if (column := id_column(row)) is None:
             raise AssociationInputError(f"{path.name}, line 1: there is no column patient_id; found {', '.join(row)}")
-        patient = row[names[0]]
+        patient = row[column]
         key = row["patient_key"] if "patient_key" in row else patient_key(patient, row.get("issuer", ""))
         if patient and keys.setdefault(patient, key) != key:
             raise AssociationInputError(
@@ -195,7 +199,7 @@ def _exposures(
     """Return exposures by patient, level and study (empty for the first interval), and the rows at other levels."""
     exposures: dict[tuple[str, str, str], _Exposure] = {}
     other_levels = 0
-    for line, row in _read(path, ("patient", "level", "exposure", *adjust)):
+    for line, row in _read(path, ("patient", "level", "exposure", *adjust), numbers=adjust):
         place = f"{path.name}, line {line}"
         level = _level(row["level"])
         if level is None:
@@ -213,7 +217,7 @@ def _exposures(
         if key in exposures:
             raise AssociationInputError(f"{place}: {level} of this patient is there twice; leave one row")
         exposures[key] = _Exposure(exposed, covariates)
-        if level not in _LEVELS:
+        if level not in ALL_LEVELS:
             other_levels += 1
     return exposures, other_levels
 
@@ -237,6 +241,8 @@ def _truth(row: Row, column: str, line: int) -> bool | None:
 def _number(text: str, place: str) -> float | None:
     if not text:
         return None
+    if _THOUSANDS.fullmatch(text):
+        raise AssociationInputError(f"{place}: {text!r} may be above or below 1000; write it without a comma")
     try:
         number = float(text.replace(",", "."))
     except ValueError:
@@ -246,12 +252,18 @@ def _number(text: str, place: str) -> float | None:
     return number
 
 
-def _read(path: Path, needed: Sequence[str]) -> Rows:
-    """Return the stripped rows of a CSV file with their line numbers. Raises AssociationInputError."""
-    rows = csv_rows(read_csv_text(path, path.name, _MAX_BYTES, AssociationInputError), path.name, AssociationInputError)
+def _read(path: Path, needed: Sequence[str], numbers: Sequence[str] = ()) -> Rows:
+    """Return the stripped rows of a CSV file with their line numbers. Raises AssociationInputError.
+
+    If no comma separates its cells, one in the columns of `numbers` is a decimal comma, and becomes a point.
+    """
+    text = read_csv_text(path, path.name, _MAX_BYTES, AssociationInputError)
+    commas = () if delimiter_of(text) == "," else numbers
+    rows = csv_rows(text, path.name, AssociationInputError)
     header = next(rows)[1]
     if missing := [name for name in needed if header.count(name) != 1]:
         raise AssociationInputError(
             f"{path.name}, line 1: column {', '.join(missing)} must be there once; found {', '.join(header)}"
         )
-    return [(line, dict(zip(header, cells, strict=True))) for line, cells in rows]
+    named = ((line, dict(zip(header, cells, strict=True))) for line, cells in rows)
+    return [(line, row | {name: row[name].replace(",", ".") for name in commas}) for line, row in named]

@@ -33,6 +33,7 @@ from spinescore.runtime.followup.comparison import (
     UnitChange,
 )
 from spinescore.runtime.followup.counts import added_corners, added_units, counted_corners, counted_units
+from spinescore.runtime.followup.days import day_of
 from spinescore.runtime.followup.expectedchange import expected_change, region_distribution
 from spinescore.runtime.followup.verdict import progression_of
 from spinescore.runtime.notices import findings_of, notice
@@ -85,11 +86,7 @@ def compare(baseline: StudyReport, followup: StudyReport, rules: Rules | None = 
 
 def study_date(report: StudyReport) -> date | None:
     """Return the day of the study; None if the report states none, or no real day."""
-    text = report.study.study_date or ""
-    try:
-        return date(int(text[:4]), int(text[4:6]), int(text[6:])) if len(text) == 8 else None
-    except ValueError:
-        return None
+    return day_of(report.study.study_date or "")
 
 
 def scored_by(bundle: BundleInfo) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from spinescore.runtime.followup.change import SYNDESMOPHYTE, study_date
 from spinescore.runtime.followup.cohort import Change, LeftOut
-from spinescore.runtime.followup.comparison import CornerChange, UnitChange
+from spinescore.runtime.followup.comparison import CornerChange
 from spinescore.runtime.outputs.words import bundle_name
 from spinescore.runtime.scoring.msasss import MAX_GRADE
 
@@ -64,6 +64,7 @@ def unit_change_rows(change: Change) -> Iterator[Row]:
         for unit in parts.units:
             upper, lower = unit.corners
             comparable = all(corner.change is not None for corner in unit.corners)
+            at_risk, free = ([_below(corner, most) for corner in unit.corners] for most in (MAX_GRADE, SYNDESMOPHYTE))
             yield {
                 **_key(change),
                 "region": region,
@@ -74,8 +75,8 @@ def unit_change_rows(change: Change) -> Iterator[Row]:
                 "followup_lower": lower.followup,
                 "change": unit.total.change,
                 "comparable": comparable,
-                "at_risk": _of_unit(unit, MAX_GRADE) if comparable else None,
-                "free_at_baseline": _is_free(unit.corners) if comparable else None,
+                "at_risk": any(at_risk) if comparable else None,
+                "free_at_baseline": all(free) if comparable else None,
                 "new_syndesmophyte": unit.new_syndesmophyte,
                 "growth": unit.growth,
                 "new_bridge": unit.new_bridge,
@@ -149,14 +150,6 @@ def _verdict(change: Change) -> Row:
         "sdc": progression.sdc,
         "beyond_error": progression.beyond_error,
     }
-
-
-def _of_unit(unit: UnitChange, grade: int) -> bool:
-    return any(_below(corner, grade) for corner in unit.corners)
-
-
-def _is_free(corners: tuple[CornerChange, CornerChange]) -> bool:
-    return all(_below(corner, SYNDESMOPHYTE) for corner in corners)
 
 
 def _below(corner: CornerChange, grade: int) -> bool:

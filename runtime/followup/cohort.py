@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -131,7 +131,7 @@ def read_cohort(*sources: str | os.PathLike[str]) -> Cohort:
     entries: list[Entry] = []
     notes: list[str] = []
     places: dict[tuple[str, str], int] = {}  # in entries, by study and bundle
-    for name, path in _named([Path(source) for source in sources]):
+    for name, path in _named([Path(source) for source in sources], notes):
         try:
             for place, report in _read(path):
                 if isinstance(report, ValueError):
@@ -171,15 +171,23 @@ def _scorer(entry: Entry) -> str:
     return f"{entry.report.bundle.name} (readers are told apart by a column reader)"
 
 
-def _named(sources: Sequence[Path]) -> Iterator[tuple[str, Path]]:
-    """Yield every file after its name: the path within its folder, with the folder's name if there are several."""
+def _named(sources: Sequence[Path], notes: list[str]) -> Iterator[tuple[str, Path]]:
+    """Yield every file after its name: the path within its folder, with the folder's name if there are several.
+
+    A folder that cannot be read is passed over, with a note.
+    """
+
+    def named(source: Path, path: Path) -> str:
+        name = path.relative_to(source).as_posix().removesuffix(MARK)  # tables are named by their folder
+        return _writable(name if len(sources) == 1 else f"{source.name}/{name}")
+
     for source in sources:
         if not source.is_dir():
             yield _writable(source.name), source
             continue
-        for path in _files(source):
-            name = path.relative_to(source).as_posix().removesuffix(MARK)  # tables are named by their folder
-            yield _writable(name if len(sources) == 1 else f"{source.name}/{name}"), path
+        faults: list[OSError] = []
+        yield from ((named(source, path), path) for path in _files(source, faults.append))
+        notes += [_skipped(named(source, Path(one.filename)), f"it cannot be read ({one.strerror})") for one in faults]
 
 
 def _writable(name: str) -> str:
@@ -199,8 +207,8 @@ def _read(path: Path) -> Iterator[tuple[str, StudyReport | ValueError]]:
         yield "", error
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
+def _files(folder: Path, onerror: Callable[[OSError], object]) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder, onerror=onerror):
         if MARK in names:
             folders.clear()
             yield Path(parent, MARK)

@@ -9,6 +9,7 @@ from typing import Any
 
 from spinescore.runtime.followup.cohort import Change, Cohort
 from spinescore.runtime.followup.comparison import Rules
+from spinescore.runtime.text import number_of
 
 __all__ = ["cohort_summary", "summary_text"]
 
@@ -60,25 +61,18 @@ def cohort_summary(cohort: Cohort, tables: Mapping[str, Rows], whole: Sequence[C
 def summary_text(summary: Mapping[str, Any]) -> str:
     """Return the summary as lines for a terminal; a long list of patients left out is cut."""
     lines = [
-        f"{_number(summary['studies'], 'study')} of {_number(summary['patients'], 'patient')} with a key; "
+        f"{number_of(summary['studies'], 'study')} of {number_of(summary['patients'], 'patient')} with a key; "
         f"passed over: {len(summary['passed_over'])}",
-        f"{_number(summary['courses'], 'course')} (a patient's studies by one bundle or reader) with two studies or "
-        f"more, {_number(summary['changes'], 'change')} from one study to the next",
+        f"{number_of(summary['courses'], 'course')} (a patient's studies by one bundle or reader) with two studies or "
+        f"more, {number_of(summary['changes'], 'change')} from one study to the next",
     ]
     if repeats := summary["repeats"]:
-        lines.append(f"{_number(repeats, 'further study')} of the same patient and day (table repeats)")
+        lines.append(f"{number_of(repeats, 'further study')} of the same patient and day (table repeats)")
     if missing := summary["without_course"]:
-        lines.append(f"{_number(missing, 'study')} without patient key or date, in no course")
+        lines.append(f"{number_of(missing, 'study')} without patient key or date, in no course")
     lines += _first_to_last(summary["first_to_last"])
     lines += _left_out(summary["left_out"])
     return "\n".join(lines)
-
-
-def _number(count: int, noun: str) -> str:
-    """Return the count with its noun, in the plural unless it is 1."""
-    if count == 1:
-        return f"1 {noun}"
-    return f"{count} {noun[:-1]}ies" if noun.endswith("y") else f"{count} {noun}s"
 
 
 def _first_to_last(counts: Mapping[str, Any]) -> list[str]:
@@ -87,7 +81,8 @@ def _first_to_last(counts: Mapping[str, Any]) -> list[str]:
     verdicts = counts["verdicts"]
     judged = counts["changes"] - verdicts["no verdict"]
     lines = [
-        f"from first to last study: mean change {counts['mean_change']:.2f} in {_number(counts['changes'], 'course')}; "
+        f"from first to last study: mean change {counts['mean_change']:.2f} in "
+        f"{number_of(counts['changes'], 'course')}; "
         f"{verdicts['progression']} of {judged} progressed by {counts['progression_units']:g} units or more"
         + (f", {verdicts['undecided']} undecided by missing corners" if verdicts["undecided"] else "")
     ]

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spinescore.runtime.csvfile import csv_rows, read_csv_text
-from spinescore.runtime.outputs.rows import table_text
 
-__all__ = ["PatientFile", "read_patient_file"]
+__all__ = ["PatientFile", "id_column", "read_patient_file"]
 
 _NAMES = ("patient_id", "patient", "identifier", "id")
 _ADDED = ("patient_key", "studies")
@@ -41,6 +40,8 @@ class PatientFile:
 
     def csv_text(self, keys: Iterable[str | None]) -> str:
         """Return the rows as CSV, with each patient's key and number of studies. `keys` are those of the studies."""
+        from spinescore.runtime.outputs.rows import table_text  # it loads reports, which other tables do not need
+
         counts = Counter(key for key in keys if key is not None)
         rows = ({**row, "studies": str(counts[row["patient_key"]])} for row in self.rows)
         return table_text([*self.columns, *_ADDED], rows)
@@ -66,7 +67,12 @@ def _identifier(header: Sequence[str]) -> str:
     """Return the column of the patient IDs."""
     if len(set(header)) < len(header) or set(_ADDED) & set(header):
         raise ValueError(f"a column is there twice, or is called {' or '.join(_ADDED)}; rename it")
-    columns = [name for identifier in _NAMES for name in header if name.lower() == identifier]
-    if not columns and len(header) != 1:
+    if (column := id_column(header)) is None and len(header) != 1:
         raise ValueError(f"there is no column patient_id; found {', '.join(header) or 'nothing'}")
-    return (columns or list(header))[0]
+    return column or header[0]
+
+
+def id_column(header: Iterable[str]) -> str | None:
+    """Return the column whose name is that of patient IDs, None if there is none."""
+    columns = list(header)
+    return next((name for identifier in _NAMES for name in columns if name.lower() == identifier), None)

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from spinescore.runtime.csvfile import csv_rows, delimiter_of, read_csv_text
+from spinescore.runtime.csvfile import csv_rows, read_csv_text
+from spinescore.runtime.followup.days import stated_day
 from spinescore.runtime.scoring.msasss import MAX_GRADE, RegionScore, score_region, score_study
 from spinescore.runtime.scoring.report import (
     BundleInfo,
@@ -38,6 +39,7 @@ __all__ = ["read_csv"]
 
 _MAX_BYTES = 256_000_000
 _SITES = frozenset(ALL_SITES)
+_NUMBER = re.compile(r"[0-9]+([.,][0-9]*)?|[.,][0-9]+")
 _KEY = re.compile(r"[0-9a-f]{32}")
 _NO_TIMES = TimingsMs(None, None, None, None, None)
 _PROBABILITIES = ("p0", "p1", "p2", "p3")
@@ -73,22 +75,14 @@ def _rows(text: str) -> Iterator[tuple[int, Cells]]:
     rows = csv_rows(text, "")
     header = [_column(name) for name in next(rows)[1]]
     _check_header(header)
-    comma = delimiter_of(text) == ","
     for line, row in rows:
-        cells = dict(zip(header, row, strict=True))
-        yield line, cells if comma else _with_points(cells)
+        yield line, dict(zip(header, row, strict=True))
 
 
 def _column(name: str) -> str:
     name = name.strip()
     sites = {site.lower(): site for site in _SITES}
     return sites.get(name.lower(), {"study_instance_uid": "study"}.get(name.lower(), name.lower()))
-
-
-def _with_points(cells: dict[str, str]) -> dict[str, str]:
-    """Return cells with decimal points, for files whose separator is not the comma."""
-    numbers = _SITES | {"grade", *_PROBABILITIES}
-    return {name: cell.replace(",", ".") if name in numbers else cell for name, cell in cells.items()}
 
 
 def _check_header(header: Sequence[str]) -> None:
@@ -118,7 +112,7 @@ def _take(studies: dict[tuple[str, str], _Study], cells: Cells) -> None:
     study = studies.setdefault((uid, cells.get("bundle_sha256", "")), _Study())
     for name in ("patient_key", "patient", "study_date", "bundle", "bundle_version", "bundle_sha256"):
         value = cells.get(name, "")
-        value = _date(value) if name == "study_date" else value
+        value = stated_day(value) if name == "study_date" else value
         if value and study.facts.setdefault(name, value) != value:
             raise ValueError(f"study {uid} has two values of {name}; a study has one")
     graded = cells.get("reader_grade") or cells.get("grade", "")
@@ -135,24 +129,23 @@ def _take(studies: dict[tuple[str, str], _Study], cells: Cells) -> None:
         study.probabilities[cells["site"]] = _probabilities(texts)
 
 
+def _number(text: str) -> float:
+    """Return the number in a cell, NaN if it is none; a decimal comma can only mean one thing below 4."""
+    return float(text.replace(",", ".")) if _NUMBER.fullmatch(text) else math.nan
+
+
 def _grade(text: str) -> float | None:
     if not text:
         return None
-    try:
-        grade = float(text)
-    except ValueError:
-        grade = math.nan
+    grade = _number(text)
     if not 0 <= grade <= MAX_GRADE:
         raise ValueError(f"{text!r} is no grade; grades are 0 to 3, half points allowed, or empty for none")
     return grade
 
 
 def _probabilities(texts: Sequence[str]) -> tuple[float, ...]:
-    try:
-        values = tuple(map(float, texts))
-    except ValueError:
-        values = ()
-    if not values or any(not 0 <= p <= 1 for p in values) or abs(sum(values) - 1) > _SUM_TOLERANCE:
+    values = tuple(map(_number, texts))
+    if any(not 0 <= p <= 1 for p in values) or abs(sum(values) - 1) > _SUM_TOLERANCE:
         raise ValueError(f"{', '.join(texts)} are not four probabilities from 0 to 1 with the sum 1")
     return values
 
@@ -228,9 +221,3 @@ def _patient(facts: Mapping[str, str]) -> str | None:
 
     patient = facts.get("patient_key") or facts.get("patient")
     return patient if patient is None or _KEY.fullmatch(patient) else patient_key(patient)
-
-
-def _date(text: str) -> str:
-    if text and not re.fullmatch(r"\d{8}|\d{4}-\d\d-\d\d", text, re.ASCII):
-        raise ValueError(f"{text!r} is no date; write YYYYMMDD or YYYY-MM-DD")
-    return text.replace("-", "")

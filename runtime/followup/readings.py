@@ -9,26 +9,25 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from spinescore.runtime.csvfile import csv_rows, read_csv_text
+from spinescore.runtime.followup.days import stated_day
+from spinescore.runtime.followup.reportfiles import json_lines
 from spinescore.runtime.jsonfile import parse_json
-from spinescore.runtime.study import SITES
+from spinescore.runtime.study import ALL_SITES
 
 if TYPE_CHECKING:
     from spinescore.runtime.scoring.report import StudyReport
 
-__all__ = ["ALL_SITES", "Format", "Reading", "Readings", "ReadingsError", "day_of", "read_readings"]
+__all__ = ["Format", "Reading", "Readings", "ReadingsError", "read_readings"]
 
 Format = Literal["csv", "reports", "truth"]
-
-ALL_SITES: tuple[str, ...] = tuple(chain.from_iterable(SITES.values()))
 
 _SITE_NAMES = "C2-inferior, C3-superior .. T1-superior, and T12-inferior, L1-superior .. S1-superior"
 _REQUIRED = ("study", "site", "grade")
@@ -124,7 +123,7 @@ def read_readings(path: str | Path) -> Readings:
 def _read_folder(folder: Path) -> Readings:
     readings = Readings(folder.name or str(folder))
     documents: list[tuple[str, Any]] = []
-    for file in sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".json", ".jsonl") and p.is_file()):
+    for file in sorted(_files(folder)):
         documents.extend(_documents(file.relative_to(folder).as_posix(), _text(file)))
     usable = [(place, document) for place, document in documents if _kind(document) is not None]
     reports = [(place, document) for place, document in usable if _kind(document) == "reports"]
@@ -132,6 +131,17 @@ def _read_folder(folder: Path) -> Readings:
         raise ReadingsError(f"{readings.name}: there is no report in this folder (report.json, JSON Lines, truth.json)")
     _add_documents(readings, reports or usable)
     return readings
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the JSON files of a folder. Raises ReadingsError if it, or a folder in it, cannot be read."""
+
+    def refuse(error: OSError) -> None:
+        raise ReadingsError(f"{folder.name}: {error.filename} cannot be read ({error.strerror})")
+
+    for parent, _, names in os.walk(folder, onerror=refuse):
+        paths = (Path(parent, name) for name in names)
+        yield from (path for path in paths if path.suffix.lower() in (".json", ".jsonl") and path.is_file())
 
 
 def _read_archive(folder: Path) -> Readings:
@@ -189,8 +199,8 @@ def _add_row(readings: Readings, place: str, columns: Mapping[str, int], row: Se
     cells = {column: row[index] for column, index in columns.items()}
     try:
         readings.add(cells["study"], cells["site"], Reading(_grade(cells["grade"]), _probabilities(cells)))
-        readings.describe(cells["study"], cells.get("patient"), _date(cells.get("study_date")))
-    except ReadingsError as error:
+        readings.describe(cells["study"], cells.get("patient"), stated_day(cells.get("study_date", "")))
+    except ValueError as error:
         raise ReadingsError(f"{place}: {error}") from error
 
 
@@ -220,42 +230,18 @@ def _check_probabilities(values: Sequence[float]) -> None:
         raise ReadingsError(f"{', '.join(map(str, values))} are not four probabilities from 0 to 1 with the sum 1")
 
 
-def day_of(text: str) -> date | None:
-    """Return the day YYYYMMDD, None if there is no such day."""
-    try:
-        return date(int(text[:4]), int(text[4:6]), int(text[6:]))
-    except ValueError:
-        return None
-
-
-def _date(text: str | None) -> str | None:
-    if not text:
-        return None
-    plain = text.replace("-", "")
-    if not re.fullmatch(r"\d{8}|\d{4}-\d\d-\d\d", text, re.ASCII) or day_of(plain) is None:
-        raise ReadingsError(f"{text!r} is no date; write YYYYMMDD or YYYY-MM-DD")
-    return plain
-
-
 # ---- reports, and the truth of phantoms
 
 
 def _documents(name: str, text: str) -> Iterator[tuple[str, Any]]:
     """Yield the JSON documents of a file (one in all, or one a line), each with its place."""
-    try:
-        yield name, parse_json(text)
-        return
-    except ValueError as error:
-        whole = error
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    for number, line in lines:
+    lines = {f"{name}, line {number}": line for number, line in json_lines(text)}
+    for place, part in (lines or {name: text}).items():
         try:
-            document = parse_json(line)
+            document = parse_json(part)
         except ValueError as error:
-            several = number > lines[0][0]  # the first line was whole: these are JSON Lines
-            place = f", line {number}: {error}" if several else f": {whole}"
-            raise ReadingsError(f"{name}{place}; it is neither JSON nor JSON Lines") from error
-        yield f"{name}, line {number}", document
+            raise ReadingsError(f"{place}: {error}; it is neither JSON nor JSON Lines") from error
+        yield place, document
 
 
 def _kind(document: Any) -> Format | None:

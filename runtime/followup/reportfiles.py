@@ -10,7 +10,7 @@ from spinescore.runtime.files import read_bytes
 from spinescore.runtime.jsonfile import parse_json
 from spinescore.runtime.scoring.report import StudyReport
 
-__all__ = ["SUFFIXES", "read_reports"]
+__all__ = ["SUFFIXES", "json_lines", "read_reports"]
 
 SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})
 
@@ -28,19 +28,18 @@ def read_reports(path: Path) -> Iterator[tuple[str, StudyReport | ValueError]]:
     except UnicodeDecodeError:
         yield "", ValueError("the file is no text")
         return
+    lines = {f":{number}": line for number, line in json_lines(text)}
+    yield from ((place, _read(part)) for place, part in (lines or {"": text}).items())
+
+
+def json_lines(text: str) -> list[tuple[int, str]]:
+    """Return the numbered lines of JSON Lines; none if the text is one document, or no JSON."""
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    if len(lines) < 2 or not _is_json(lines[0][1]):
-        yield "", _read(text)
-        return
-    yield from ((f":{number}", _read(line)) for number, line in lines)
-
-
-def _is_json(line: str) -> bool:
     try:
-        parse_json(line)
+        parse_json(lines[0][1] if len(lines) > 1 else "")
     except ValueError:
-        return False
-    return True
+        return []
+    return lines
 
 
 def _read(text: str) -> StudyReport | ValueError:

@@ -110,7 +110,8 @@ def write_crops(studies: Iterable[tuple[str, Iterable[PictureFile]]], folder: Pa
     and std. Its name consists of its study, its network and its content. Earlier pictures of these studies are
     replaced; those of other studies stay. Raises OutputError for an `index.csv` that this function did not write.
     """
-    earlier, names, count = read_index(folder), set(), 0
+    read_index(folder)
+    names, count = set(), 0
     rows = io.StringIO(newline="")  # for many studies, text takes less memory than lists
     write = csv.writer(rows, lineterminator="\n").writerow
     try:
@@ -127,6 +128,7 @@ def write_crops(studies: Iterable[tuple[str, Iterable[PictureFile]]], folder: Pa
                     write([guarded(cells.get(column)) for column in INDEX_COLUMNS])
             del pictures  # before the next study is read
     finally:
+        earlier = read_index(folder)  # only now: another call may have written to the folder meanwhile
         kept = [row for row in earlier if row[1] not in names]
         if count or len(kept) < len(earlier):
             text = io.StringIO(newline="")

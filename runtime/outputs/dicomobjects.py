@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from spinescore.runtime.arguments import check_kind
 from spinescore.runtime.errors import OutputError
 from spinescore.runtime.files import write_atomic
+from spinescore.runtime.machine.packages import software_version
 from spinescore.runtime.outputs.source import (
     check_references,
     scored_radiographs,
@@ -23,7 +24,7 @@ from spinescore.runtime.outputs.source import (
     source_of,
     study_of,
 )
-from spinescore.runtime.outputs.uids import content_name, software_version, stable_uid
+from spinescore.runtime.outputs.uids import content_name, stable_uid
 from spinescore.runtime.outputs.words import NOTICE
 from spinescore.runtime.scoring.intake import StudyInput
 from spinescore.runtime.scoring.report import RegionReport, StudyReport

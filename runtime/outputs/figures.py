@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import argparse
 import io
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["FIGURE_FORMATS", "figure_formats", "rendered"]
+__all__ = ["FIGURE_FORMATS", "figure_files", "figure_formats", "rendered"]
 
 FIGURE_FORMATS = ("png", "svg", "pdf")
 
@@ -31,6 +33,14 @@ def rendered(figure: Figure, file_format: str = "png") -> bytes:
     with mpl.rc_context({"svg.hashsalt": "spinescore", "svg.fonttype": "none", "pdf.fonttype": 42}):
         figure.savefig(data, format=file_format, metadata=_METADATA[file_format])
     return data.getvalue()
+
+
+def figure_files(name: str, figure: Figure | None, formats: Sequence[str]) -> dict[str, Callable[[], bytes] | None]:
+    """Return a figure's files for `write_set`: in these formats, and None for the others or without a figure."""
+    return {
+        f"{name}.{one}": partial(rendered, figure, one) if figure is not None and one in formats else None
+        for one in dict.fromkeys((*formats, *FIGURE_FORMATS))
+    }
 
 
 def figure_formats(text: str) -> tuple[str, ...]:

@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from string import Template
 
+from spinescore.runtime.machine.packages import software_version
 from spinescore.runtime.outputs.cornertable import corner_table, why_missing
 from spinescore.runtime.outputs.corrections import BY_READER, STAR, changes_in_words, grades_before, has_marks, when
 from spinescore.runtime.outputs.marks import MEANINGS, disc_marks, untrusted_marks
 from spinescore.runtime.outputs.source import radiograph_of, study_of
 from spinescore.runtime.outputs.svg import clean, embedded_picture, figure, symbol, symbols
-from spinescore.runtime.outputs.uids import software_version
 from spinescore.runtime.outputs.words import REGION_MAX, STUDY_MAX
 from spinescore.runtime.scoring.intake import StudyInput
 from spinescore.runtime.scoring.report import BundleRules, CornerReport, RegionReport, StudyReport, TotalReport

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from spinescore.runtime.machine.packages import software_version
 from spinescore.runtime.outputs.contentitems import code_item, name_item, text_item, uid_item
 from spinescore.runtime.outputs.corrections import changes_in_words, when
 from spinescore.runtime.outputs.dicomobjects import MANUFACTURER
-from spinescore.runtime.outputs.uids import software_version, stable_uid
+from spinescore.runtime.outputs.uids import stable_uid
 from spinescore.runtime.scoring.applied import AppliedCorrection
 from spinescore.runtime.scoring.report import StudyReport
 

@@ -81,10 +81,11 @@ def study_folders(out: Path, count: int) -> list[Path]:
     """Return a folder for each of `count` studies: `out` itself for one study, else `out/study-N`.
 
     Results of an earlier call that these studies will not replace are removed from `out`, so that no old grade lies
-    beside new ones. Files with other names stay.
+    beside new ones. Files with other names stay, and so does all that a link leads to.
     """
     folders = [out] if count == 1 else [out / f"study-{number}" for number in range(1, count + 1)]
-    earlier = [path for path in out.glob("study-*") if re.fullmatch(r"study-[0-9]+", path.name) and path.is_dir()]
+    numbered = [path for path in out.glob("study-*") if re.fullmatch(r"study-[0-9]+", path.name)]
+    earlier = [path for path in numbered if path.is_dir() and not path.is_symlink()]
     for folder in (path for path in (out, *earlier) if path not in folders):
         remove_results(folder)
         if folder != out and not any(folder.iterdir()):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -38,8 +39,10 @@ COLUMNS: tuple[str, ...] = (
     "readers",  # that corrected the report, separated by commas
 )
 
-# A spreadsheet takes text that begins with one of these for a formula, and anybody may have written a file's header.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four are wide
+# A spreadsheet takes text that begins with one of these for a formula, and anybody may have written a file's header. If
+# its separator is the semicolon or the tab, another cell begins behind one in our text. Four of the letters are wide.
+_OPERATORS = r"[=+\-@\uff1d\uff0b\uff0d\uff20]"
+_FORMULA = re.compile(rf"^(?=[\t\r\n]|{_OPERATORS})|(?<=[;\t\r\n])(?=[ \"']*{_OPERATORS})")
 
 T = TypeVar("T")
 Cell = str | int | float | None
@@ -71,8 +74,8 @@ def csv_text(studies: Iterable[StudyReport | Row]) -> str:
 
 
 def guarded(cell: T) -> T | str:
-    """Return a cell; an apostrophe in front of a formula makes a spreadsheet show it as text."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+    """Return a cell; an apostrophe in front of each formula in it makes a spreadsheet show it as text."""
+    return _FORMULA.sub("'", cell) if isinstance(cell, str) else cell
 
 
 def table_text(
@@ -81,6 +84,6 @@ def table_text(
     """Return a CSV table: a header, then each row's values of these columns, as `cell` writes them."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(columns)
+    writer.writerow(map(guarded, columns))
     writer.writerows([cell(values[name]) for name in columns] for values in rows)
     return table.getvalue()

@@ -6,11 +6,12 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from spinescore.runtime.machine.packages import software_version
 from spinescore.runtime.outputs import codes
 from spinescore.runtime.outputs.contentitems import CONTENT_SEQUENCE, sequence
 from spinescore.runtime.outputs.dicomobjects import MANUFACTURER, SERIES_NUMBERS, contribution, equipment
 from spinescore.runtime.outputs.source import IDENTITY, copy_elements
-from spinescore.runtime.outputs.uids import content_name, software_version, stable_uid
+from spinescore.runtime.outputs.uids import content_name, stable_uid
 from spinescore.runtime.scoring.report import StudyReport
 
 if TYPE_CHECKING:

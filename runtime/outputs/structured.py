@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from spinescore.runtime.arguments import check_kind
 from spinescore.runtime.errors import OutputError
+from spinescore.runtime.machine.packages import software_version
 from spinescore.runtime.outputs import codes
 from spinescore.runtime.outputs.contentitems import (
     code_item,
@@ -31,7 +32,6 @@ from spinescore.runtime.outputs.groups import measurement_groups
 from spinescore.runtime.outputs.observers import Encode, correction_words, device_observer, person_observer
 from spinescore.runtime.outputs.source import check_references, radiograph_of, source_of, study_of
 from spinescore.runtime.outputs.srheader import document, document_header
-from spinescore.runtime.outputs.uids import software_version
 from spinescore.runtime.outputs.words import NOTICE
 from spinescore.runtime.scoring.intake import StudyInput
 from spinescore.runtime.scoring.report import StudyReport

@@ -11,13 +11,12 @@ from __future__ import annotations
 import json
 import uuid
 from dataclasses import asdict
-from functools import cache
-from importlib.metadata import version
 from typing import Any
 
+from spinescore.runtime.machine.packages import software_version
 from spinescore.runtime.scoring.report import BundleInfo, DiscReport, RegionReport, StudyReport
 
-__all__ = ["content_name", "software_version", "stable_uid"]
+__all__ = ["content_name", "stable_uid"]
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "spinescore.dicom-uid/1")
 
@@ -25,12 +24,6 @@ _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "spinescore.dicom-uid/1")
 def stable_uid(*parts: str) -> str:
     """Return the UID for these parts of a name."""
     return f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps(parts)).int}"
-
-
-@cache
-def software_version() -> str:
-    """Return the installed version. Finding it takes half a millisecond, and a report needs it several times."""
-    return version("spinescore")
 
 
 def content_name(report: StudyReport) -> str:

@@ -188,10 +188,10 @@ def _bridge(
         _band(bone, path[8:-8] - outward * width * 0.9, widths[8:-8] * 0.7, strength * 0.4, mm)
 
 
-def _curve(knots: NDArray[np.float64], count: int = 40) -> NDArray[np.float64]:
+def _curve(knots: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return a smooth path through `knots` (Catmull-Rom, chord-uniform)."""
     ends = np.concatenate([[2 * knots[0] - knots[1]], knots, [2 * knots[-1] - knots[-2]]])
-    t = np.linspace(0, len(knots) - 1 - 1e-9, count)
+    t = np.linspace(0, len(knots) - 1 - 1e-9, 40)
     i, f = t.astype(int), (t % 1)[:, None]
     p0, p1, p2, p3 = ends[i], ends[i + 1], ends[i + 2], ends[i + 3]
     squared, cubed = 2 * p0 - 5 * p1 + 4 * p2 - p3, 3 * p1 - p0 - 3 * p2 + p3

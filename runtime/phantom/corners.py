@@ -37,11 +37,11 @@ class Disc:
     corners: tuple[Corner, Corner]
 
 
-def sample_discs(rng: np.random.Generator, count: int = 6) -> tuple[Disc, ...]:
-    """Draw corners of `count` discs with a common severity, since ankylosing spondylitis spreads along the spine."""
+def sample_discs(rng: np.random.Generator) -> tuple[Disc, ...]:
+    """Draw corners of six discs with a common severity, since ankylosing spondylitis spreads along the spine."""
     severity = rng.beta(1.0, 1.1)
     discs = []
-    for _ in range(count):
+    for _ in range(6):
         local = float(np.clip(severity + rng.normal(0, 0.22), 0, 1))
         if rng.random() < 0.50 * local**1.3:
             size = rng.random()

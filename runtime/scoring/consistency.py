@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from spinescore.runtime.fields import shown
-from spinescore.runtime.study import LEVELS, sites_of
+from spinescore.runtime.scoring.msasss import MAX_GRADE
+from spinescore.runtime.study import LEVELS, SITES, Region, sites_of
 
 if TYPE_CHECKING:
     from spinescore.runtime.scoring.report import CornerReport, DiscReport, RegionReport, StudyReport
@@ -20,15 +21,17 @@ _ROUNDING = 0.02  # of a total; its imputed grades have three decimals each
 def check_consistency(report: StudyReport) -> None:
     """Raise `ValueError` if levels, sites and grades do not fit each other, or a total is not that of the grades."""
     for name, region in report.regions.items():
-        _check_region(f"regions.{name}", LEVELS[name], region)
+        _check_region(name, region)
     totals = [region.total for region in report.regions.values()]
     if report.total.value is not None and None in totals:
         raise ValueError(f"total.value: it is {report.total.value:g}, but a region has no total")
     _check_sum("total.value", report.total.value, totals, "the regions' totals")
+    _check_total(report)
     _check_corrections(report)
 
 
-def _check_region(place: str, levels: tuple[str, ...], region: RegionReport) -> None:
+def _check_region(name: Region, region: RegionReport) -> None:
+    place, levels = f"regions.{name}", LEVELS[name]
     present = tuple(disc.level for disc in region.discs)
     if present != (levels if region.status == "scored" else ()):
         raise ValueError(f"{place}.discs: the region is {region.status}, but its levels are {shown(present)}")
@@ -40,10 +43,32 @@ def _check_region(place: str, levels: tuple[str, ...], region: RegionReport) -> 
             if (corner.grade is None) != (corner.status != "scored"):
                 raise ValueError(f"{path}.grade: {site} is {corner.status}, but its grade is {corner.grade}")
         _check_sum(f"{place}.discs[{number}].total", disc.total, _counts(disc), "the grades")
+        if disc.range is not None:
+            _check_range(f"{place}.discs[{number}].range", disc.range, [corner.grade for corner in disc.corners])
     if region.total is not None and not region.discs:
         raise ValueError(f"{place}.total: it is {region.total:g}, but the region is {region.status}")
     counts = [count for disc in region.discs for count in _counts(disc)]
     _check_sum(f"{place}.total", region.total, counts, "the grades")
+    grades = [corner.grade for disc in region.discs for corner in disc.corners] or [None] * len(SITES[name])
+    if region.missing != grades.count(None):
+        raise ValueError(f"{place}.missing: it is {region.missing}, but {grades.count(None)} corners have no grade")
+    _check_range(f"{place}.range", region.range, grades)
+
+
+def _check_total(report: StudyReport) -> None:
+    """Raise `ValueError` if the range, the status or the imputed sites of the total are not those of the regions."""
+    total, regions = report.total, report.regions.values()
+    span = (sum(region.range[0] for region in regions), sum(region.range[1] for region in regions))
+    if total.range != span:
+        raise ValueError(f"total.range: it is {list(total.range)}, but the regions' ranges add up to {list(span)}")
+    corners = [corner for region in regions for disc in region.discs for corner in disc.corners]
+    imputed = {corner.site for corner in corners if corner.status == "imputed"}
+    named = set(total.imputed_sites)
+    if not named <= imputed or (total.value is not None and named != imputed):
+        raise ValueError(f"total.imputed_sites: they are not the sites that are imputed ({', '.join(sorted(imputed))})")
+    expected = "incomplete" if total.value is None else "imputed" if imputed else "complete"
+    if total.status != expected:
+        raise ValueError(f"total.status: it is {total.status}, but the total is {expected}")
 
 
 def _check_corrections(report: StudyReport) -> None:
@@ -83,6 +108,14 @@ def _same_points(first: Sequence[Sequence[float]], second: Sequence[Sequence[flo
 
 def _counts(disc: DiscReport) -> list[float | None]:
     return [corner.imputed if corner.grade is None else corner.grade for corner in disc.corners]
+
+
+def _check_range(name: str, span: tuple[int, int], grades: Sequence[int | None]) -> None:
+    """Check a range of totals: a missing corner counts from 0 to 3 in it."""
+    least = sum(grade for grade in grades if grade is not None)
+    most = least + MAX_GRADE * grades.count(None)
+    if not least <= span[0] <= span[1] <= most:
+        raise ValueError(f"{name}: it is {list(span)}, but the grades leave {least} to {most}")
 
 
 def _check_sum(name: str, total: float | None, parts: Sequence[float | None], of: str) -> None:

@@ -89,7 +89,7 @@ def corrections_of(report: StudyReport) -> tuple[Correction, ...]:
 def correct(
     report: StudyReport, corrections: Sequence[Correction], *, before: StudyReport | None = None
 ) -> StudyReport:
-    """Return the report with the corrections applied in their order; one that it already holds changes nothing.
+    """Return the report with the corrections applied in their order, each once; one that it holds changes nothing.
 
     If corrections have points, `report` must have been scored with `keypoints=keypoints_of(corrections)`. `before` is
     the report that the reader saw; its points stand in the result as those before the correction.
@@ -103,8 +103,13 @@ def correct(
     """
     check_kind("report", report, StudyReport)
     check_kind("before", before, StudyReport, optional=True)
-    held = corrections_of(report)
-    new = {n: correction for n, correction in enumerate(_checked(corrections)) if correction not in held}
+    if before is not None and before.study.study_instance_uid != report.study.study_instance_uid:
+        raise ValueError("before is a report of another study; give the report of this study that the reader saw")
+    known, new = list(corrections_of(report)), {}
+    for number, correction in enumerate(_checked(corrections)):
+        if correction not in known:
+            known.append(correction)
+            new[number] = correction
     _check_scored_with(report, new)
     for number, correction in new.items():
         report = _corrected(report, correction, before, f"corrections[{number}]")

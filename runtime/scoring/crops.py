@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from spinescore.runtime.manifest import NetworkInput
 from spinescore.runtime.scoring.inputs import input_greys
 from spinescore.runtime.scoring.judgement import RegionResult
-from spinescore.runtime.scoring.networks import VIEWS
+from spinescore.runtime.scoring.networks import VIEWS, graded_sites
 from spinescore.runtime.scoring.pipeline import Pipeline
-from spinescore.runtime.study import LEVELS, REGIONS, Region, sites_of
+from spinescore.runtime.study import LEVELS, REGIONS, Region
 
 __all__ = ["Crop", "latest_crops"]
 
@@ -39,7 +39,6 @@ def latest_crops(pipeline: Pipeline, size: NetworkInput, results: Mapping[Region
         for region in scored:
             for disc, level in enumerate(LEVELS[region]):
                 for number in range(len(flips)):
-                    sites = sites_of(level) if len(flips) == 1 else sites_of(level)[number : number + 1]
                     image = greys[REGIONS.index(region), disc, number]
-                    crops.append(Crop(region, level, sites, network, image))
+                    crops.append(Crop(region, level, graded_sites(level, flips, number), network, image))
     return tuple(crops)

@@ -11,7 +11,7 @@ from spinescore.kernels.decode import VIEW
 from spinescore.kernels.warp import Source
 from spinescore.runtime.manifest import Contrast, Localizer, Manifest, NetworkInput
 from spinescore.runtime.scoring.geometry import whole_image
-from spinescore.runtime.scoring.pipeline import GRADER_TABLE, LOCALIZER_TABLE
+from spinescore.runtime.scoring.networks import GRADER_TABLE, LOCALIZER_TABLE
 from spinescore.runtime.scoring.selection import Chosen
 from spinescore.runtime.study import Radiograph
 

@@ -28,7 +28,8 @@ Grades = Sequence[tuple[CornerGrade, CornerGrade]]
 class RegionResult:
     """One region's points (6, 2) in source pixels, confidences (6) and grades, or the reason of its reject.
 
-    `given` has the numbers of the discs with points from a reader.
+    `known` (6) are the discs with trusted points, at least `MIN_KNOWN_DISCS` in a scored region. `given` has the
+    numbers of the discs with points from a reader.
     """
 
     region: Region
@@ -36,10 +37,10 @@ class RegionResult:
     centre: NDArray[np.float64]
     anterior: NDArray[np.float64]
     confidence: NDArray[np.float64]
+    known: NDArray[np.bool_]
     grades: Grades
     reject: Reject | None
     given: Collection[int] = ()
-    known: NDArray[np.bool_] | None = None  # the discs with trusted points; if None, those that are readable
     findings: tuple[Finding, ...] = ()  # on the picture's orientation
     stands_as_seen: bool = False  # the localizer was asked about the orientation, and agrees
 
@@ -91,7 +92,7 @@ def judge(
             message = f"{name}: {reason}; check the picture and its orientation, or give the points."
             reject = Reject("implausible-geometry", message, radiograph.source, region)
     grades = grade_discs(probabilities, known, manifest.grader)
-    return RegionResult(region, chosen, xy[:, 0], xy[:, 1], confidence, grades, reject, given, known)
+    return RegionResult(region, chosen, xy[:, 0], xy[:, 1], confidence, known, grades, reject, given)
 
 
 def strictly(results: Mapping[Region, RegionResult], findings: Sequence[Finding]) -> dict[Region, RegionResult]:

@@ -14,10 +14,11 @@ from spinescore.runtime.devices import Device
 from spinescore.runtime.engines import Engine
 from spinescore.runtime.errors import BundleError
 from spinescore.runtime.manifest import HEAD_OUTPUTS, Grader, Localizer, NetworkInput
-from spinescore.runtime.study import REGIONS
+from spinescore.runtime.study import REGIONS, sites_of
 
 __all__ = [
     "FLIPS",
+    "GRADER_TABLE",
     "HEATMAP_STRIDE",
     "LOCALIZER_TABLE",
     "VIEWS",
@@ -26,6 +27,7 @@ __all__ = [
     "Networks",
     "average_spec",
     "crop_spec",
+    "graded_sites",
     "heatmap_size",
     "load_networks",
     "scaled_name",
@@ -34,7 +36,7 @@ __all__ = [
 
 VIEWS = len(REGIONS)
 HEATMAP_STRIDE = 4
-LOCALIZER_TABLE = 0  # of the tables that are uploaded with a source
+LOCALIZER_TABLE, GRADER_TABLE = 0, 1  # of the tables that are uploaded with a source
 
 # The number of a grader network's outputs (as `CLASSES` of the manifest) -> the crops that it sees of each disc. A
 # network that grades both corners at once, or bridges, sees one crop. One that grades a single corner sees two: first
@@ -226,6 +228,12 @@ def _check_shape(engine: Engine[Any], tensor: str, shape: tuple[int, ...], expec
             f"Network {engine.name}: tensor {tensor} is {shape} per image, the manifest describes {expected}; export "
             "the bundle again."
         )
+
+
+def graded_sites(level: str, flips: tuple[bool, ...], number: int) -> tuple[str, ...]:
+    """Return the sites that a network grades in one of its crops of a disc."""
+    sites = sites_of(level)
+    return sites if len(flips) == 1 else sites[number : number + 1]
 
 
 def crop_spec(grader: Grader, flips: tuple[bool, ...]) -> CropSpec:

@@ -20,11 +20,12 @@ from spinescore.kernels.warp import WarpSpec
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import Device, Replay
 from spinescore.runtime.engines import Engine
+from spinescore.runtime.manifest import Localizer
 from spinescore.runtime.scoring.budget import Boundary, Effort
 from spinescore.runtime.scoring.geometry import mirrored_views, scaled_rois
 from spinescore.runtime.scoring.networks import (
+    GRADER_TABLE,
     HEATMAP_STRIDE,
-    LOCALIZER_TABLE,
     VIEWS,
     LocalizerRuns,
     average_spec,
@@ -34,9 +35,7 @@ from spinescore.runtime.scoring.networks import (
 from spinescore.runtime.scoring.results import Results, durations_ms_of
 from spinescore.runtime.study import REGIONS
 
-__all__ = ["GRADER_TABLE", "LOCALIZER_TABLE", "Pipeline", "Results"]
-
-GRADER_TABLE = 1  # of the tables that are uploaded with a source
+__all__ = ["Pipeline", "Results", "full_effort"]
 
 
 class Pipeline:
@@ -56,7 +55,7 @@ class Pipeline:
         """Load the networks; `before` gets a line of text before each, and what it raises ends the opening."""
         localizer = bundle.manifest.localizer
         self._device = device
-        self._effort = effort or Effort(localizer.passes, test_time=localizer.averaging.runs > 1)
+        self._effort = effort or full_effort(localizer)
         self._loaded = loaded = load_networks(bundle, device, before)
         self._localizers, self._runs, self._networks = loaded.localizers, loaded.runs, loaded.graders
         self._average = average_spec(localizer)
@@ -263,6 +262,11 @@ class Pipeline:
             self._merge(views)
         heatmaps, rois = self._heatmaps if averaged else base.heatmaps, base.boxes if again else base.whole
         device.decode(heatmaps[views], rois[views], self._views[views], self._decode, self._points[views])
+
+
+def full_effort(localizer: Localizer) -> Effort:
+    """Return the effort that a manifest asks for."""
+    return Effort(localizer.passes, test_time=localizer.averaging.runs > 1)
 
 
 def _sampled(spec: WarpSpec, effort: Effort) -> WarpSpec:

@@ -50,6 +50,10 @@ RegionStatus = Literal["scored", "rejected", "missing"]
 PointsOrigin = Literal["given", "found"]
 
 _Text = Annotated[str, Length(0, math.inf)]
+_Share = Annotated[float, Within(0.0, 1.0)]
+_Number = Annotated[float, Within()]
+_Point = tuple[_Number, _Number]  # x, y
+_Pixels = Annotated[int, Within(1, 1 << 31)]
 
 
 @dataclass(frozen=True, repr=False)
@@ -124,13 +128,13 @@ class RadiographInfo:
     """The radiograph of a region. `facing` is that of the upright picture."""
 
     sop_instance_uid: str | None = field(repr=False)
-    rows: int
-    columns: int
+    rows: _Pixels
+    columns: _Pixels
     pixel_spacing_mm: tuple[float, float] | None  # between rows, between columns
-    facing: Facing | None
+    facing: Annotated[Facing, CHECKED] | None
     decoder: str
     source: str = field(default="", repr=False)
-    turn_deg: Turn = 0  # clockwise; it brings the stored picture upright
+    turn_deg: Annotated[Turn, CHECKED] = 0  # clockwise; it brings the stored picture upright
     pixels_digest: str | None = field(default=None, repr=False)  # by `pixelidentity`; None in older reports
 
 
@@ -145,7 +149,7 @@ class CornerReport:
 
     site: _Text
     grade: Annotated[int, Within(0, MAX_GRADE)] | None
-    probabilities: Annotated[tuple[Score, ...], Length(MAX_GRADE + 1, MAX_GRADE + 1)] | None  # p0 .. p3
+    probabilities: Annotated[tuple[_Share, ...], Length(MAX_GRADE + 1, MAX_GRADE + 1)] | None  # p0 .. p3
     status: Annotated[CornerStatus, CHECKED]
     imputed: Score | None = None
     grade_from: Annotated[Literal["network", "reader"], CHECKED] | None = None
@@ -163,13 +167,13 @@ class DiscReport:
     """
 
     level: _Text
-    centre_px: tuple[float, float]
-    anterior_px: tuple[float, float]
-    confidence: Score
-    rotation_deg: float
+    centre_px: _Point
+    anterior_px: _Point
+    confidence: _Share
+    rotation_deg: Annotated[float, Within(-180.0, 180.0)]
     corners: tuple[CornerReport, CornerReport]
     total: Score | None = None
-    range: tuple[int, int] | None = None
+    range: Span | None = None
     points: PointsOrigin | None = None
 
 
@@ -178,9 +182,9 @@ class UntrustedPoints:
     """The points of one disc of a rejected region, to see the reason of the reject. Do not measure with them."""
 
     level: _Text
-    centre_px: tuple[float, float]
-    anterior_px: tuple[float, float]
-    confidence: float
+    centre_px: _Point
+    anterior_px: _Point
+    confidence: _Share
     points: PointsOrigin
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from spinescore.runtime.reading.percentiles import median
 from spinescore.runtime.reading.quality import WHITE, finding, greys_of
-from spinescore.runtime.scoring.shape import known_discs, median_step, shifted_odds, upside_down_odds
+from spinescore.runtime.scoring.shape import median_step, shifted_odds, upside_down_odds
 from spinescore.runtime.study import LEVELS, REGIONS, Finding, Radiograph, Region
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _of_region(
     result: RegionResult, step_mm: float | None, min_confidence: float
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield the code, the text and the values of each finding on a region."""
-    known = known_discs(result)
+    known = result.known
     unsure = result.confidence < UNSURE_FACTOR * min_confidence
     step = median_step(result)
 

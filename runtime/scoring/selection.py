@@ -23,7 +23,7 @@ from spinescore.runtime.scoring.intake import GivenPoints
 from spinescore.runtime.scoring.standing import FACINGS, MARGIN, contradiction, is_sure, is_worth_asking, others
 from spinescore.runtime.study import REGIONS, Facing, Finding, Radiograph, Region, Reject, Study, Turn
 
-__all__ = ["Chosen", "Evidence", "Selection", "other_region", "select"]
+__all__ = ["Chosen", "Evidence", "Selection", "faced", "facing_from_points", "other_region", "select"]
 
 # (radiograph, turn, whether it cannot be scored without the answer) -> mean peaks in [0, 1] (facing, region)
 Evidence = Callable[[Radiograph, Turn, bool], NDArray[np.float64]]
@@ -236,20 +236,12 @@ def _oriented(radiograph: Radiograph, region: Region, given: GivenPoints, asked:
 
     The facing is that of a reader's points, else that of the header, else that of the higher evidence (left on a tie).
     """
-    points = np.array(list(given.get(region, {}).values()))
-    if len(points):
-        turn_deg: Turn = radiograph.turn_deg or 0
-        upright = to_upright(points.astype(np.float64), turn_deg)
-        facing = facing_of(upright[:, 0], upright[:, 1])
-        if radiograph.facing not in (None, facing):
-            text = (
-                f"{_name(radiograph)} states that the patient faces {radiograph.facing}, the points given say "
-                f"{facing}; the points were followed."
-            )
-            warnings.append(
-                notice("facing-from-points", text, region, radiograph.source, header=radiograph.facing, points=facing)
-            )
-        return Chosen(radiograph, facing, turn_deg)
+    if points := given.get(region):
+        chosen = faced(radiograph, points)
+        if (text := facing_from_points(chosen, _name(radiograph))) is not None:
+            facings = {"header": radiograph.facing, "points": chosen.facing}
+            warnings.append(notice("facing-from-points", text, region, radiograph.source, **facings))
+        return chosen
     if radiograph.facing is None:
         return _as_seen(radiograph, region, asked(radiograph, True))
     stated = Chosen(radiograph, radiograph.facing, radiograph.turn_deg or 0)
@@ -261,6 +253,22 @@ def _oriented(radiograph: Radiograph, region: Region, given: GivenPoints, asked:
             seen = asked(radiograph, True)
             return stated if seen.turn_deg == stated.turn_deg else _as_seen(radiograph, region, seen)
     return stated
+
+
+def faced(radiograph: Radiograph, points: Mapping[int, NDArray[np.float32]]) -> Chosen:
+    """Return the radiograph with its stated turn, and the facing of a reader's points (disc -> (2, 2))."""
+    turn_deg: Turn = radiograph.turn_deg or 0
+    upright = to_upright(np.array(list(points.values()), np.float64), turn_deg)
+    return Chosen(radiograph, facing_of(upright[:, 0], upright[:, 1]), turn_deg)
+
+
+def facing_from_points(chosen: Chosen, name: str) -> str | None:
+    """Return the warning that a reader's points contradict the facing that a radiograph states, or None."""
+    stated = chosen.radiograph.facing
+    if stated in (None, chosen.facing):
+        return None
+    both = f"{name} states that the patient faces {stated}, the points given say {chosen.facing}"
+    return f"{both}; the points were followed."
 
 
 def _as_seen(radiograph: Radiograph, region: Region, seen: Seen) -> Chosen:

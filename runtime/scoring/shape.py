@@ -21,7 +21,7 @@ from spinescore.runtime.study import Region
 if TYPE_CHECKING:
     from spinescore.runtime.scoring.judgement import RegionResult
 
-__all__ = ["known_discs", "median_step", "shifted_odds", "upside_down_odds"]
+__all__ = ["median_step", "shifted_odds", "upside_down_odds"]
 
 # Mean and standard deviation by level, from above: logarithm of the next step over this one, logarithm of the next
 # reach over this one, and, for lumbar discs only, rotation in degrees (that of cervical discs follows the head). From
@@ -42,16 +42,9 @@ SHAPE_WIDENED = 1.5  # a localizer's points scatter more than landmarks set by h
 _FARTHEST = 9.0  # the square of a deviation counts no more than this, so that no single disc decides
 
 
-def known_discs(result: RegionResult) -> NDArray[np.bool_]:
-    """Return which discs have trusted points (6,): at least `judgement.MIN_KNOWN_DISCS` in a scored region."""
-    if result.known is not None:
-        return result.known
-    return np.array([upper.status != "unreadable" for upper, _ in result.grades])
-
-
 def median_step(result: RegionResult, unit: tuple[float, float] = (1.0, 1.0)) -> float:
     """Return the median distance per level between neighbouring known discs; `unit` is the size of a pixel."""
-    index = np.flatnonzero(known_discs(result))
+    index = np.flatnonzero(result.known)
     return median(np.linalg.norm(np.diff((result.centre * np.array(unit))[index], axis=0), axis=1) / np.diff(index))
 
 
@@ -69,7 +62,7 @@ def upside_down_odds(result: RegionResult) -> float:
 
 def _shape(result: RegionResult) -> NDArray[np.float64]:
     """Return the values for which `SHAPE` has statistics, in its order; NaN if a disc is not known."""
-    centre, anterior = (np.where(known_discs(result)[:, None], points, np.nan) for points in result.upright)
+    centre, anterior = (np.where(result.known[:, None], points, np.nan) for points in result.upright)
     steps = np.linalg.norm(np.diff(centre, axis=0), axis=1)
     reach = np.linalg.norm(anterior - centre, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -17,7 +17,7 @@ from spinescore.runtime.reading.orientation import ORIENTATIONS, TURNS, Orientat
 from spinescore.runtime.reading.quality import finding
 from spinescore.runtime.scoring.geometry import implausible
 from spinescore.runtime.scoring.scoredquality import UNSURE_FACTOR
-from spinescore.runtime.scoring.shape import known_discs, upside_down_odds
+from spinescore.runtime.scoring.shape import upside_down_odds
 from spinescore.runtime.study import REGIONS, Facing, Finding, Radiograph, Region, Turn
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def by_points(result: RegionResult) -> Orientation | None:
     """
     if result.reject is None or result.reject.code != "implausible-geometry" or result.given:
         return None
-    known = known_discs(result)
+    known = result.known
     index = np.flatnonzero(known)
     fitting = []
     for turn_deg, facing in ORIENTATIONS:

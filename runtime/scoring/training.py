@@ -21,13 +21,19 @@ from spinescore.runtime.manifest import HEAD_OUTPUTS, Manifest, NetworkInput
 from spinescore.runtime.reading.orientation import to_upright
 from spinescore.runtime.reading.quality import as_reject, picture_findings
 from spinescore.runtime.reading.vetting import vet
-from spinescore.runtime.scoring.geometry import facing_of, implausible, mirrored_views, rotation_deg, to_input
+from spinescore.runtime.scoring.geometry import implausible, mirrored_views, rotation_deg, to_input
 from spinescore.runtime.scoring.inputs import input_greys, source_of, view_of, whole_of
 from spinescore.runtime.scoring.intake import GivenPoints, as_study
-from spinescore.runtime.scoring.networks import FLIPS, HEATMAP_STRIDE, crop_spec
-from spinescore.runtime.scoring.pipeline import GRADER_TABLE, LOCALIZER_TABLE
-from spinescore.runtime.scoring.selection import Chosen
-from spinescore.runtime.study import LEVELS, REGIONS, Radiograph, Region, Study, sites_of
+from spinescore.runtime.scoring.networks import (
+    FLIPS,
+    GRADER_TABLE,
+    HEATMAP_STRIDE,
+    LOCALIZER_TABLE,
+    crop_spec,
+    graded_sites,
+)
+from spinescore.runtime.scoring.selection import Chosen, faced, facing_from_points
+from spinescore.runtime.study import LEVELS, REGIONS, Radiograph, Region, Study
 
 __all__ = ["SeenDisc", "SeenPicture", "SeenStudy", "TrainingInputs"]
 
@@ -157,8 +163,8 @@ class TrainingInputs:
             greys = self._warped(rois, grader.input, GRADER_TABLE).reshape(DISCS, len(flips), *self._shape)
             for disc, seen in discs.items():
                 for number in range(len(flips)):
-                    sites = sites_of(seen.level) if len(flips) == 1 else sites_of(seen.level)[number : number + 1]
                     if rois["source"][0, disc, number] >= 0:
+                        sites = graded_sites(seen.level, flips, number)
                         yield SeenPicture(region, network, greys[disc, number], (seen,), sites)
 
     @property
@@ -226,21 +232,17 @@ def _inside(seen: SeenStudy, region: Region, radiograph: Radiograph, points: Poi
 
 def _faced(seen: SeenStudy, region: Region, radiograph: Radiograph, points: Points) -> Chosen:
     """Return the radiograph with its stated turn and the facing of the points, as in scoring."""
-    turn_deg = radiograph.turn_deg or 0
-    pairs = to_upright(np.array(list(points.values()), np.float64), turn_deg)
-    facing = facing_of(pairs[:, 0], pairs[:, 1])
-    if radiograph.facing not in (None, facing):
-        seen.warnings.append(
-            f"{_name(radiograph)} states that the patient faces {radiograph.facing}, the points given say {facing}; "
-            "the points were followed."
-        )
+    chosen = faced(radiograph, points)
+    if (text := facing_from_points(chosen, _name(radiograph))) is not None:
+        seen.warnings.append(text)
+    pairs = to_upright(np.array(list(points.values()), np.float64), chosen.turn_deg)
     xy = np.zeros((DISCS, 2, 2))
     xy[list(points)] = pairs
     known = np.isin(np.arange(DISCS), list(points))
-    reason = implausible(xy[:, 0], xy[:, 1], known, facing)
+    reason = implausible(xy[:, 0], xy[:, 1], known, chosen.facing)
     if reason is not None:
         seen.warnings.append(f"{_name(radiograph)}: {reason}; scoring would refuse such points, so check them.")
-    return Chosen(radiograph, facing, turn_deg)
+    return chosen
 
 
 def _disc(region: Region, disc: int, pair: NDArray[Any], chosen: Chosen) -> SeenDisc:

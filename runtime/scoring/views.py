@@ -27,7 +27,7 @@ from spinescore.runtime.scoring.intake import GivenPoints
 from spinescore.runtime.scoring.judgement import RegionResult, judge
 from spinescore.runtime.scoring.levels import LEAST_COUNTED, miscounted
 from spinescore.runtime.scoring.networks import VIEWS
-from spinescore.runtime.scoring.pipeline import Pipeline
+from spinescore.runtime.scoring.pipeline import Pipeline, full_effort
 from spinescore.runtime.scoring.selection import Chosen, Evidence, other_region
 from spinescore.runtime.scoring.standing import (
     FACINGS,
@@ -65,7 +65,7 @@ class Views:
         self._bundle, self._manifest, self.device = bundle, bundle.manifest, device
         localizer = bundle.manifest.localizer
         self.durations = Durations(localizer.averaging.cost)
-        self._full = Effort(localizer.passes, test_time=localizer.averaging.runs > 1)
+        self._full = full_effort(localizer)
         self.give(effort or self._full)
         try:
             with ThreadPoolExecutor(1, "spinescore-golden") as pool:  # while networks are loaded

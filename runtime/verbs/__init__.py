@@ -55,13 +55,13 @@ def check_out(folder: Path | None, option: str = "--out") -> None:
             return
 
 
-def check_out_file(file: Path | None, option: str = "--out") -> None:
+def check_out_file(file: Path | None) -> None:
     """Raise UsageError, before any work, if the file for a result is a folder, or lies below a file."""
     if file is None:
         return
     if file.is_dir():
-        raise UsageError(f"{option} {file} is a folder; name a file")
-    check_out(file.parent, option)
+        raise UsageError(f"--out {file} is a folder; name a file")
+    check_out(file.parent)
 
 
 def unreadable(path: Path, error: OSError) -> UsageError:

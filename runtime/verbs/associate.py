@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from spinescore.runtime.outputs.figures import FIGURE_FORMATS, figure_formats, rendered
+from spinescore.runtime.outputs.figures import figure_files, figure_formats
 from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, check_out, check_paths, say, show, show_json
 from spinescore.runtime.verbs.extras import check_library, check_plots
 
@@ -75,18 +75,12 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _write(arguments: argparse.Namespace, document: dict[str, Any], text: str, tables: str) -> None:
-    from spinescore.runtime.files import write_atomic
+    from spinescore.runtime.files import write_set
     from spinescore.runtime.followup.associationtext import forest_figure
 
-    folder: Path = arguments.out
-    written = [write_atomic(folder / name, data) for name, data in zip(_FILES, (text, tables), strict=False)]
     figure = forest_figure(document)
-    for file_format in FIGURE_FORMATS:
-        place = folder / f"forest.{file_format}"
-        if figure is not None and file_format in arguments.figures:
-            written.append(write_atomic(place, rendered(figure, file_format)))
-        else:
-            place.unlink(missing_ok=True)  # a picture of an earlier call shows another analysis
+    files = {_FILES[0]: text, _FILES[1]: tables, **figure_files("forest", figure, arguments.figures)}
+    written = write_set(arguments.out, files)
     if figure is None:
         say(f"no {_FILES[2]}: there is no odds ratio; see the notes for the reason")
     say(f"written: {', '.join(map(str, written))}")

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spinescore.runtime.outputs.figures import FIGURE_FORMATS, figure_formats
+from spinescore.runtime.outputs.figures import figure_files, figure_formats
 from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, check_out, check_paths, say, show
 from spinescore.runtime.verbs.extras import check_library, check_plots
 from spinescore.runtime.verbs.rules import add_rules, rules_of
 
 if TYPE_CHECKING:
-    from spinescore.runtime.followup.cohort import Change, Cohort
+    from matplotlib.figure import Figure
+
+    from spinescore.runtime.followup.cohort import Change
     from spinescore.runtime.followup.comparison import Rules
     from spinescore.runtime.followup.patientfile import PatientFile
     from spinescore.runtime.followup.tables import Row
 
 __all__ = ["add_arguments", "run"]
+
+_KEYS = "patient_keys.csv"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from spinescore.runtime.files import write_set
     from spinescore.runtime.followup.cohort import read_cohort
     from spinescore.runtime.followup.cohortsummary import cohort_summary, summary_text
     from spinescore.runtime.followup.tables import tables_of
@@ -59,9 +66,16 @@ def run(arguments: argparse.Namespace) -> int:
         return NOTHING_SCORED
     tables = tables_of(cohort, rules)
     whole = cohort.whole_changes(rules)
-    written = _write_tables(tables, arguments.out, arguments.parquet)
-    written += [] if patients is None else [_write_keys(patients, cohort, arguments.out)]
-    written += [] if arguments.no_plot else _write_plot(whole, rules, arms, arguments)
+    figure = None if arguments.no_plot else _plot(whole, rules, arms)
+    keys = [entry.report.study.patient_key for entry in cohort.entries]
+    files = _table_files(tables, arguments.parquet)
+    if patients is not None:
+        files[_KEYS] = partial(patients.csv_text, keys)
+    written = write_set(arguments.out, {**files, **figure_files("change", figure, arguments.figures)})
+    if patients is not None:
+        _say_keys(patients, keys, arguments.out / _KEYS)
+    if figure is None and not arguments.no_plot:
+        say("no patient has two studies with a total, so there is no plot of change")
     summary = cohort_summary(cohort, tables, whole, rules)
     show(json.dumps(summary, indent=2) if arguments.json else summary_text(summary))
     say(f"written: {', '.join(map(str, written))}")
@@ -79,25 +93,21 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError("--arm names a column of the patients' file; give that file too, as --patients FILE")
 
 
-def _patients(arguments: argparse.Namespace) -> tuple[PatientFile | None, dict[str, str]]:
-    """Return the user's list of patients, and each patient's arm by key."""
+def _patients(arguments: argparse.Namespace) -> tuple[PatientFile | None, dict[str, str] | None]:
+    """Return the user's list of patients, and each patient's arm by key if there are arms."""
     from spinescore.runtime.followup.patientfile import read_patient_file
 
     if arguments.patients is None:
-        return None, {}
+        return None, None
     try:
         patients = read_patient_file(arguments.patients)
-        return patients, {} if arguments.arm is None else patients.by_key(arguments.arm)
+        return patients, None if arguments.arm is None else patients.by_key(arguments.arm)
     except ValueError as error:
         raise UsageError(f"--patients {arguments.patients}: {error}") from error
 
 
-def _write_keys(patients: PatientFile, cohort: Cohort, folder: Path) -> Path:
-    from spinescore.runtime.files import write_atomic
-
-    keys = [entry.report.study.patient_key for entry in cohort.entries]
+def _say_keys(patients: PatientFile, keys: Sequence[str | None], path: Path) -> None:
     seen = sum(row["patient_key"] in set(keys) for row in patients.rows)
-    path = write_atomic(folder / "patient_keys.csv", patients.csv_text(keys))
     say(
         f"{seen} of {len(patients.rows)} patients of the list have a study; {path} holds your identifiers: keep it safe"
     )
@@ -106,26 +116,22 @@ def _write_keys(patients: PatientFile, cohort: Cohort, folder: Path) -> Path:
             "for the others check that SPINESCORE_PATIENT_KEY is the same as when the reports were made, and that the "
             "list has a column issuer if the images name an issuer of the patient ID"
         )
-    return path
 
 
-def _write_tables(tables: dict[str, list[Row]], folder: Path, parquet: bool) -> list[Path]:
-    from spinescore.runtime.files import write_atomic
+def _table_files(tables: dict[str, list[Row]], parquet: bool) -> dict[str, Callable[[], bytes | str] | None]:
+    """Return the files of the tables; without `parquet`, those of an earlier call are removed."""
     from spinescore.runtime.followup.tables import csv_text, dictionary, parquet_bytes
 
-    written = [write_atomic(folder / "columns.csv", dictionary())]
+    files: dict[str, Callable[[], bytes | str] | None] = {"columns.csv": dictionary}
     for name, rows in tables.items():
-        written.append(write_atomic(folder / f"{name}.csv", csv_text(name, rows)))
-        if parquet:
-            written.append(write_atomic(folder / f"{name}.parquet", parquet_bytes(name, rows)))
-    return written
+        files[f"{name}.csv"] = partial(csv_text, name, rows)
+        files[f"{name}.parquet"] = partial(parquet_bytes, name, rows) if parquet else None
+    return files
 
 
-def _write_plot(changes: list[Change], rules: Rules, arms: dict[str, str], arguments: argparse.Namespace) -> list[Path]:
-    """Write the plot, with a series for each bundle and arm; without any change, remove earlier plots."""
-    from spinescore.runtime.files import write_atomic
+def _plot(changes: list[Change], rules: Rules, arms: dict[str, str] | None) -> Figure | None:
+    """Return the plot, with a series for each bundle and arm; None without any change."""
     from spinescore.runtime.followup.plots import cumulative_figure
-    from spinescore.runtime.outputs.figures import rendered
     from spinescore.runtime.outputs.words import bundle_name
 
     series: dict[str, list[Change]] = {}
@@ -133,17 +139,7 @@ def _write_plot(changes: list[Change], rules: Rules, arms: dict[str, str], argum
         bundle = change.comparison.followup.bundle
         if change.comparison.total.change is not None:
             name = f"{bundle_name(bundle)} {bundle.sha256[:8]}".strip()
-            arm = arms.get(change.comparison.patient_key or "", "in no arm") if arguments.arm is not None else ""
+            arm = arms.get(change.comparison.patient_key or "", "in no arm") if arms is not None else ""
             series.setdefault(f"{arm}, {name}" if arm else name, []).append(change)
-    for file_format in FIGURE_FORMATS:
-        if not series or file_format not in arguments.figures:
-            (arguments.out / f"change.{file_format}").unlink(missing_ok=True)
-    if not series:
-        say("no patient has two studies with a total, so there is no plot of change")
-        return []
     compared = {name: [change.comparison for change in series[name]] for name in sorted(series)}
-    figure = cumulative_figure(compared, rules)
-    return [
-        write_atomic(arguments.out / f"change.{file_format}", rendered(figure, file_format))
-        for file_format in arguments.figures
-    ]
+    return cumulative_figure(compared, rules) if compared else None

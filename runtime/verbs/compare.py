@@ -186,14 +186,12 @@ def _show(comparison: Comparison, as_json: bool, number: int | None) -> None:
 
 
 def _write(comparison: Comparison, folder: Path, plot: bool) -> None:
-    from spinescore.runtime.files import write_atomic
+    from spinescore.runtime.files import write_set
 
-    written = [write_atomic(folder / "comparison.json", comparison.to_json() + "\n")]
-    picture = folder / "comparison.png"
-    if plot:
+    def picture() -> bytes | None:
         from spinescore.runtime.followup.plots import comparison_png
 
-        written.append(write_atomic(picture, comparison_png(comparison)))
-    else:
-        picture.unlink(missing_ok=True)  # a picture of an earlier call shows another comparison
+        return comparison_png(comparison) if plot else None
+
+    written = write_set(folder, {"comparison.json": comparison.to_json() + "\n", "comparison.png": picture})
     say(f"written: {', '.join(map(str, written))}")

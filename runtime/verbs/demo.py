@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         show(study_summary(report, _read_truth(folder / "truth.json")))
         say(f"written: {', '.join(map(str, written))}")
         wait_for_check(scorer)
-    return status_of([report])
+    return status_of(report)
 
 
 def _read_truth(path: Path) -> dict[str, int]:

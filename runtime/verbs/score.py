@@ -134,7 +134,7 @@ class _Call:
         scored = self._scored(number, read, keypoints)
         if scored is not None:
             study, report = scored
-            self._statuses.append(status_of([report]))
+            self._statuses.append(status_of(report))
             if self._has_table:
                 self._rows.append(row(report))
             if self._folders is not None:

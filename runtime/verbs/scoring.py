@@ -183,8 +183,8 @@ def is_scored(report: StudyReport) -> bool:
     return any(region.status == "scored" for region in report.regions.values())
 
 
-def status_of(reports: Sequence[StudyReport]) -> int:
-    """Return the exit status for these reports."""
-    if not any(is_scored(report) for report in reports):
+def status_of(report: StudyReport) -> int:
+    """Return the exit status for this report."""
+    if not is_scored(report):
         return NOTHING_SCORED
-    return OVER_BUDGET if any(report.within_budget is False for report in reports) else OK
+    return OVER_BUDGET if report.within_budget is False else OK

@@ -14,7 +14,7 @@ from helpers.agreement_cases import drawn_readings
 from spinescore.benchmarks.agreement import Reading, Readings, Rules, agreement_schema, evaluate
 from spinescore.benchmarks.agreement.patients import link_patients
 from spinescore.benchmarks.agreement.tables import markdown
-from spinescore.runtime.followup.readings import ALL_SITES
+from spinescore.runtime.study import ALL_SITES
 
 SCHEMA = jsonschema.Draft202012Validator(agreement_schema())
 

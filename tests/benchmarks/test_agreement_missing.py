@@ -9,9 +9,8 @@ from helpers.agreement_cases import drawn_readings
 from spinescore.benchmarks.agreement import Reading, Readings, evaluate
 from spinescore.benchmarks.agreement.tables import markdown
 from spinescore.benchmarks.agreement.totals import scaled_sum, whole_grades
-from spinescore.runtime.followup.readings import ALL_SITES
 from spinescore.runtime.scoring.msasss import score_region, score_study
-from spinescore.runtime.study import REGIONS
+from spinescore.runtime.study import ALL_SITES, REGIONS
 
 C7_T1 = ("C7-inferior", "T1-superior")
 

@@ -8,8 +8,7 @@ import pytest
 from helpers.made_reports import made_report
 from spinescore.benchmarks.agreement.totals import UNITS, either, new_syndesmophyte, scaled_sum
 from spinescore.runtime.followup import compare
-from spinescore.runtime.followup.readings import ALL_SITES
-from spinescore.runtime.study import REGIONS
+from spinescore.runtime.study import ALL_SITES, REGIONS
 
 
 def drawn(rng: np.random.Generator, missing: float) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from spinescore.benchmarks.agreement import Reading, Readings
-from spinescore.runtime.followup.readings import ALL_SITES
+from spinescore.runtime.study import ALL_SITES
 
 KOO_TABLE_1 = np.array(((2250, 295, 54, 19), (502, 2169, 75, 46), (96, 147, 700, 153), (25, 58, 96, 2641)))
 

@@ -11,11 +11,12 @@ from highdicom import sr
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from pydicom.dataset import Dataset
 
+from spinescore.runtime.machine.packages import software_version
 from spinescore.runtime.outputs import codes
 from spinescore.runtime.outputs.dicomobjects import MANUFACTURER, contributing, equipment, finished
 from spinescore.runtime.outputs.groups import HALF_PIXEL
 from spinescore.runtime.outputs.source import check_references, radiograph_of, source_of
-from spinescore.runtime.outputs.uids import content_name, software_version, stable_uid
+from spinescore.runtime.outputs.uids import content_name, stable_uid
 from spinescore.runtime.outputs.words import NOTICE
 from spinescore.runtime.scoring.expected import Expected
 from spinescore.runtime.scoring.report import CornerReport, DiscReport, RegionReport, StudyReport

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from spinescore.runtime.scoring.expected import UNKNOWN, Expected, expected_score, total_distribution, with_prior
 from spinescore.runtime.scoring.msasss import RegionScore, score_region, score_study
@@ -60,6 +63,18 @@ def write_report(path: Path, *reports: StudyReport) -> Path:
     lines = [report.to_json(indent=2 if len(reports) == 1 else None) for report in reports]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def close_folder(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let the system refuse to list folders of this name, as it does for a user without a right to read them."""
+    scan = os.scandir
+
+    def refuse(path: Any = ".") -> Any:
+        if Path(path).name == name:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
 
 
 def changed(grades: Grades, **changes: int | None) -> list[int | None]:

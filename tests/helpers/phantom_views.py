@@ -49,7 +49,7 @@ def result(region: Region, image: Radiograph | None = None, **changes: Any) -> R
     known = truth(region)
     grades = [tuple(CornerGrade(grade, None, "scored") for grade in known.grades[i : i + 2]) for i in range(0, 12, 2)]
     chosen = Chosen(shown, radiograph(region).facing or "left")
-    found = RegionResult(region, chosen, known.centre, known.anterior, np.full(6, 0.9), grades, None)
+    found = RegionResult(region, chosen, known.centre, known.anterior, np.full(6, 0.9), np.ones(6, bool), grades, None)
     return replace(found, **changes)
 
 
@@ -58,7 +58,7 @@ def unread(found: RegionResult, *discs: int) -> RegionResult:
     lost = tuple(CornerGrade(None, None, "unreadable") for _ in range(2))
     grades = [lost if disc in discs else pair for disc, pair in enumerate(found.grades)]
     confidence = np.where(np.isin(np.arange(6), discs), 0.1, found.confidence)
-    return replace(found, grades=grades, confidence=confidence)
+    return replace(found, grades=grades, confidence=confidence, known=~np.isin(np.arange(6), discs))
 
 
 def study() -> list[Radiograph]:

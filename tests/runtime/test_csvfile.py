@@ -12,7 +12,7 @@ ROWS = [["patient_id", "name"], ["A-1", "Müller, K."], ["A-2", "Ž"]]
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
 def test_every_form_that_spreadsheets_write(tmp_path, encoding, delimiter, ending):
     lines = [delimiter.join(f'"{cell}"' for cell in row) for row in ROWS]
     path = tmp_path / "list.csv"
@@ -36,6 +36,7 @@ class Fault(ValueError):
         (b"a\n" + b"x" * 3000, "cannot be read (it is larger than the limit"),
         (b'a,b\n"' + b"x" * 200_000 + b'",1\n', "line 2: this is no CSV"),
         (b"\xff\xfea", "is not UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "it holds null characters; save the file as UTF-8"),
     ],
 )
 @pytest.mark.parametrize("name", ["list.csv", ""])
@@ -47,6 +48,10 @@ def test_faults_are_named(tmp_path, content, words, name):
         list(csv_rows(read_csv_text(path, name, limit, Fault), name, Fault))
     assert words in str(caught.value)
     assert ("list.csv" in str(caught.value)) == bool(name)
+
+
+def test_the_separator_is_that_of_the_first_line_also_if_carriage_returns_end_lines():
+    assert delimiter_of("a,b\r1;2;3,4;5\r") == ","
 
 
 def test_an_empty_file_has_an_empty_header(tmp_path):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import cv2
 import numpy as np
 import pytest
 
-from spinescore.runtime.files import write_atomic, write_png
+from spinescore.runtime import files
+from spinescore.runtime.files import write_atomic, write_png, write_set
 from spinescore.runtime.text import table
 
 
@@ -32,6 +34,36 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+def test_a_set_of_files_is_of_one_result(tmp_path):
+    for name in ("a", "b", "c", "mine"):
+        (tmp_path / name).write_text("old", encoding="utf-8")
+    assert write_set(tmp_path, {"a": "new", "b": None, "c": lambda: b"new", "d": lambda: None}) == [
+        tmp_path / "a",
+        tmp_path / "c",
+    ]
+    assert {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()} == {
+        "a": "new",
+        "c": "new",
+        "mine": "old",
+    }
+
+
+def test_a_set_that_cannot_be_written_keeps_no_part_of_an_earlier_one(tmp_path, monkeypatch):
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_text("old", encoding="utf-8")
+    write = files.write_atomic
+
+    def full(path, data):
+        if path.name == "b":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return write(path, data)
+
+    monkeypatch.setattr(files, "write_atomic", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_set(tmp_path, {"a": "new", "b": "new", "c": "new"})
+    assert {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()} == {"a": "new"}
+
+
 def test_the_umask_decides_who_reads(tmp_path):
     before = os.umask(0o027)
     try:

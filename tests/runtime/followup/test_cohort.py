@@ -8,7 +8,7 @@ from datetime import date
 
 import pytest
 
-from helpers.made_reports import NORMAL, changed, made_report, write_report
+from helpers.made_reports import NORMAL, changed, close_folder, made_report, write_report
 from spinescore.runtime.followup import read_cohort, tables_of
 from spinescore.runtime.followup.tables import TABLES, columns_of, csv_text, dictionary, parquet_bytes
 
@@ -52,6 +52,13 @@ def test_courses_are_one_patients_studies_of_one_bundle_by_date(folder):
     ]
     assert [change.comparison.total.change for change in cohort.whole_changes()] == [4, 6]
     assert cohort.without_course() == 1
+
+
+def test_a_folder_that_cannot_be_read_is_passed_over_with_a_note(folder, monkeypatch):
+    close_folder(monkeypatch, "x")
+    cohort = read_cohort(folder)
+    assert cohort.notes == ("x was passed over: it cannot be read (Permission denied)",)
+    assert len(cohort.entries) == 3
 
 
 def test_the_same_study_twice_counts_once(folder):

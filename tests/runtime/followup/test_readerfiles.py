@@ -59,6 +59,14 @@ def test_semicolons_decimal_commas_and_other_encodings(tmp_path):
         assert report.total.value == 1.5
 
 
+def test_a_decimal_comma_may_stand_in_quotes(tmp_path):
+    path = tmp_path / "r.csv"
+    path.write_text('study,site,grade,p0,p1,p2,p3\na,L1-superior,"1,5","0,25","0,25","0,25","0,25"\n', encoding="utf-8")
+    (report,) = read_csv(path)
+    corner = report.regions["lumbar"].discs[0].corners[1]
+    assert (corner.grade, corner.probabilities) == (1.5, (0.25,) * 4)
+
+
 def test_the_rows_that_we_write_read_back(tmp_path):
     grades = {"cervical": NORMAL, "lumbar": changed(NORMAL, at0=2, at5=None)}
     report = made_report(grades, "1.2", "20220110")
@@ -91,7 +99,12 @@ def test_the_rows_that_we_write_read_back(tmp_path):
         ("study,site,grade\na,L9-superior,1\n", "line 2: 'L9-superior' is no site"),
         ("study,site,grade\n,L1-superior,1\n", "line 2: the study has no name"),
         ("study,site,grade\na,L1-superior,1\na,L1-superior,1\n", "line 3: L1-superior of study a is there twice"),
+        ("study,site,grade\na,L1-superior,0_1\n", "line 2: '0_1' is no grade"),
+        ("study,site,grade\na,L1-superior,\N{ARABIC-INDIC DIGIT TWO}\n", "is no grade"),
+        ("study,site,grade\na,L1-superior,1e400\n", "line 2: '1e400' is no grade"),
+        ("study,site,grade,p0,p1,p2,p3\na,L1-superior,1,0_0,1,0,0\n", "are not four probabilities"),
         ("study,site,grade,study_date\na,L1-superior,1,10.1.2022\n", "line 2: '10.1.2022' is no date"),
+        ("study,site,grade,study_date\na,L1-superior,1,20240230\n", "line 2: '20240230' is no date"),
         ("study,site,grade,patient\na,L1-superior,1,P\na,S1-superior,1,Q\n", "two values of patient"),
         ("study,site,grade,p0,p1,p2,p3\na,L1-superior,1,1,1,0,0\n", "with the sum 1"),
         ('study,site,grade\n"a\n', "line"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from helpers.made_reports import NORMAL, close_folder, made_report, write_report
 from spinescore.benchmarks.agreement import Reading, Readings, ReadingsError, read_readings
-from spinescore.runtime.followup.readings import ALL_SITES
 from spinescore.runtime.scoring.report import (
     BundleInfo,
     CornerReport,
@@ -21,7 +22,7 @@ from spinescore.runtime.scoring.report import (
     TimingsMs,
     TotalReport,
 )
-from spinescore.runtime.study import LEVELS, sites_of
+from spinescore.runtime.study import ALL_SITES, LEVELS, sites_of
 
 
 def report(uid: str | None, patient: str | None = "hash", grade: int = 2) -> StudyReport:
@@ -170,6 +171,21 @@ def test_json_lines_and_folders_of_reports(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("[1, 2]", encoding="utf-8")
     folder = read_readings(tmp_path)
     assert (sorted(folder.corners), folder.format) == (["1", "2", "3"], "reports")
+
+
+def test_a_line_of_json_lines_may_hold_other_ends_of_lines(tmp_path: Path) -> None:
+    first, second = (made_report({"cervical": NORMAL, "lumbar": NORMAL}, uid) for uid in ("1", "2"))
+    odd = replace(first, bundle=replace(first.bundle, name="a\u2028b\x85c"))
+    file = write_report(tmp_path / "reports.jsonl", odd, second)
+    assert list(read_readings(file).corners) == ["1", "2"]
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_report(tmp_path / "report.json", made_report({"cervical": NORMAL, "lumbar": NORMAL}))
+    (tmp_path / "closed").mkdir()
+    close_folder(monkeypatch, "closed")
+    with pytest.raises(ReadingsError, match=r"closed cannot be read \(Permission denied\)"):
+        read_readings(tmp_path)
 
 
 def test_truth_of_phantoms(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from importlib import util
 
 import pytest
@@ -111,6 +112,17 @@ def test_folders_of_earlier_studies_are_cleared(tmp_path):
     assert study_folders(tmp_path, 1) == [tmp_path]
     assert names(tmp_path) == ["study-3/mine.txt", "study-notes/report.json"]
     assert not (tmp_path / "study-1").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_results_behind_a_link_in_the_folder_stay(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "report.json").touch()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "study-7").symlink_to(tmp_path / "elsewhere")
+    assert study_folders(tmp_path / "out", 1) == [tmp_path / "out"]
+    assert (tmp_path / "elsewhere" / "report.json").exists()
+    assert (tmp_path / "out" / "study-7").is_symlink()
 
 
 def test_a_missing_library_is_said_before_anything_is_read(studies, monkeypatch, tmp_path, capsys):

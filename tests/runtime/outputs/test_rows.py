@@ -10,7 +10,7 @@ import pytest
 
 from helpers import pages, tiny
 from spinescore.runtime import Scorer
-from spinescore.runtime.outputs.rows import COLUMNS, csv_text, row
+from spinescore.runtime.outputs.rows import COLUMNS, csv_text, row, table_text
 from spinescore.runtime.study import SITES
 
 
@@ -47,7 +47,26 @@ def test_what_is_not_known_is_empty_and_not_0(report):
     assert (cells["lumbar_low"], cells["lumbar_high"], cells["total"]) == ("10", "16", "25.8")
 
 
-@pytest.mark.parametrize("words", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\n=1"])
+@pytest.mark.parametrize("words", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\nx"])
 def test_no_cell_is_a_formula(report, words):
     hostile = replace(report, study=replace(report.study, study_instance_uid=words))
     assert rows(hostile)[0]["study_instance_uid"] == f"'{words}"
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("a;=1+1;b", "a;'=1+1;b"),
+        ("a\t@SUM(A1)", "a\t'@SUM(A1)"),
+        ("a\n-1+cmd", "a\n'-1+cmd"),
+        ('a; "=1', "a;' \"=1"),
+        ("a;b; c - d = e", "a;b; c - d = e"),
+    ],
+)
+def test_no_part_of_a_cell_is_a_formula_with_another_separator(report, words, shown):
+    hostile = replace(report, bundle=replace(report.bundle, name=words))
+    assert rows(hostile)[0]["bundle"] == shown
+
+
+def test_no_column_of_a_users_table_is_a_formula():
+    assert table_text(["=1+1", "b"], [{"=1+1": "x", "b": "y"}]) == "'=1+1,b\nx,y\n"

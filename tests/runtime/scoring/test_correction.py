@@ -214,6 +214,7 @@ def test_in_pieces_twice_and_at_once_are_the_same():
     assert correct(correct(report, [FIRST]), [FIRST, SECOND]) == at_once
     assert correct(at_once, [FIRST, SECOND]) == correct(at_once, [SECOND]) == correct(at_once, [FIRST]) == at_once
     assert correct(report, []) == report
+    assert correct(report, [FIRST, FIRST, SECOND, FIRST]) == at_once
     assert corrections_of(at_once) == (FIRST, SECOND)
     assert correct(report, corrections_of(at_once)) == at_once
 
@@ -223,6 +224,13 @@ def test_a_later_grade_counts_and_both_changes_are_kept():
     assert corners(corrected)["C3-superior"].grade == 1
     changes = [change for one in corrected.corrections for change in one.grades if change.where == "C3-superior"]
     assert [(change.before, change.after) for change in changes] == [(0, 2), (2, 1)]
+
+
+def test_what_a_reader_saw_of_another_study_is_refused():
+    report = of_grades()
+    other = replace(report, study=replace(report.study, study_instance_uid="1.2.4"))
+    with pytest.raises(ValueError, match="before is a report of another study"):
+        correct(report, [FIRST], before=other)
 
 
 def test_a_region_without_a_correction_stays_as_it_is():

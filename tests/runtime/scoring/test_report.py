@@ -127,6 +127,17 @@ def scored_document():
         (("regions", "lumbar", "total"), None, r"total\.value: it is 12, but a region has no total"),
         (("regions", "lumbar", "discs", 0, "corners", 1, "site"), "S1-superior", r"corners\[1\]\.site: expected L1-"),
         (("regions", "lumbar", "discs", 0, "corners", 1, "status"), "abstained", r"L1-superior is abstained, but its"),
+        (("regions", "cervical", "range"), [0, 36], r"cervical\.range: it is \[0, 36\], but the grades leave 12 to 12"),
+        (("regions", "cervical", "range"), [12, 13], r"cervical\.range: .* leave 12 to 12"),
+        (("regions", "cervical", "missing"), 1, r"cervical\.missing: it is 1, but 0 corners have no grade"),
+        (("regions", "lumbar", "discs", 3, "range"), [1, 1], r"discs\[3\]\.range: it is \[1, 1\]"),
+        (("total", "range"), [14, 10], r"total\.range: it is \[14, 10\], but the regions' ranges add up to \[12, 12\]"),
+        (("total", "status"), "incomplete", r"total\.status: it is incomplete, but the total is complete"),
+        (("total", "imputed_sites"), ["S1-superior"], r"total\.imputed_sites: they are not the sites"),
+        (("regions", "lumbar", "discs", 3, "confidence"), 1.5, r"confidence: expected a number in \[0, 1\]"),
+        (("regions", "lumbar", "discs", 3, "centre_px"), [1, "2"], r"centre_px\[1\]: expected"),
+        (("regions", "lumbar", "discs", 3, "corners", 0, "probabilities"), [50, 0, 0, 0], r"probabilities\[0\]: "),
+        (("regions", "lumbar", "radiograph", "turn_deg"), 45, r"turn_deg: expected"),
     ],
 )
 def test_a_report_that_contradicts_itself_is_refused(path, value, message):
@@ -136,4 +147,12 @@ def test_a_report_that_contradicts_itself_is_refused(path, value, message):
         node = node[key]
     node[path[-1]] = value
     with pytest.raises(ValueError, match=message):
+        StudyReport.from_json(json.dumps(document))
+
+
+def test_a_grade_that_somebody_edited_with_its_totals_does_not_keep_the_old_range():
+    document = scored_document()
+    document["regions"]["cervical"]["discs"][0]["corners"][0]["grade"] = 3
+    document["regions"]["cervical"]["total"] = document["total"]["value"] = 14
+    with pytest.raises(ValueError, match=r"cervical\.range: it is \[12, 12\], but the grades leave 14 to 14"):
         StudyReport.from_json(json.dumps(document))

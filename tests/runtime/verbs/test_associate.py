@@ -199,6 +199,25 @@ def test_several_bundles_are_not_counted_together(tmp_path: Path) -> None:
         read_study(tmp_path, tmp_path / "exposure.csv")
 
 
+def test_a_comma_in_a_number_is_decimal_or_refused(tmp_path: Path) -> None:
+    _, exposures = cohort(tmp_path)
+    rows = [{**row, "crp": "1,250"} for row in exposures]
+    semicolons = write(tmp_path / "semicolons.csv", rows, ";")
+    assert {unit.covariates for unit in read_study(tmp_path, semicolons, ["crp"]).units} == {(1.25,)}
+    for text, value in (("0,125", 0.125), ("12,5", 12.5), ("-3,25", -3.25)):
+        path = write(tmp_path / "commas.csv", [{**row, "crp": text} for row in exposures])
+        assert {unit.covariates for unit in read_study(tmp_path, path, ["crp"]).units} == {(value,)}
+    with pytest.raises(AssociationInputError, match=r"line 2, crp: '1,250' may be above or below 1000"):
+        read_study(tmp_path, write(tmp_path / "commas.csv", rows), ["crp"])
+
+
+def test_tables_that_a_spreadsheet_wrote_again_with_its_own_dates_are_refused(tmp_path: Path) -> None:
+    units, _ = cohort(tmp_path)
+    write(tmp_path / "unit_changes.csv", [{**unit, "baseline_date": "05.03.2024"} for unit in units])
+    with pytest.raises(AssociationInputError, match=r"line 2, baseline_date: '05\.03\.2024' is no date"):
+        read_study(tmp_path, tmp_path / "exposure.csv")
+
+
 def test_exit_status_of_what_cannot_be_analysed(tmp_path: Path, capsys) -> None:
     _, exposures = cohort(tmp_path)
     exposure = str(tmp_path / "exposure.csv")

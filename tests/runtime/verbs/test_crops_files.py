@@ -12,7 +12,7 @@ import pytest
 from helpers import tiny
 from helpers.tiny_study import GRADES, write_study
 from spinescore.runtime import cli
-from spinescore.runtime.outputs.crops import INDEX_COLUMNS
+from spinescore.runtime.outputs.crops import INDEX_COLUMNS, PictureFile, write_crops
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,17 @@ def test_a_second_call_adds_to_the_first(bundle, two, tmp_path, capsys):
     assert {name: after[name] for name in before if name != "index.csv"} == {
         name: data for name, data in before.items() if name != "index.csv"
     }
+
+
+def test_a_call_that_ends_meanwhile_keeps_its_lines(bundle, two, tmp_path):
+    picture = PictureFile("corners_L1-L2_L1", np.zeros((4, 4), np.float32), ({"level": "L1/L2"},))
+
+    def first():
+        assert write_crops([("study-b", [picture])], tmp_path) == 1  # another call, from its beginning to its end
+        yield "study-a", [picture]
+
+    assert write_crops(first(), tmp_path) == 1
+    assert sorted(row["study"] for row in index(tmp_path)) == ["study-a", "study-b"]
 
 
 def test_one_call_with_two_studies_writes_the_same(bundle, two, tmp_path, capsys):

@@ -178,6 +178,9 @@ def test_cohort_draws_changes_where_there_are_some_and_writes_parquet(before, af
     assert cli.main(arguments) == 0
     assert (out / "change.png").is_file()
     assert sorted(path.stem for path in out.glob("*.parquet")) == sorted(TABLES)
+    assert cli.main([*arguments[:-1], "--no-plot"]) == 0
+    assert not [*out.glob("*.parquet"), *out.glob("*.png")]  # they would be of an earlier call
+    assert cli.main(arguments) == 0
     (tmp_path / "after.json").unlink()
     assert cli.main(arguments) == 0
     assert "no patient has two studies" in capsys.readouterr().err
