@@ -40,6 +40,7 @@ __all__ = ["RayWay"]
 
 _BATCH = 8  # studies; a round trip takes milliseconds
 _STORE_BYTES = 128 << 20  # of Ray's object store on this machine: rows alone are in it
+_OPEN_S = 3600.0  # until an actor has a place on the cluster, and its scorer is open
 _TICK_S = 1.0
 
 
@@ -173,6 +174,8 @@ class RayWay:
         try:
             answers = ray.get(reference)
         except ray.exceptions.RayError as error:
+            if isinstance(cause := getattr(error, "cause", None), ArchiveError):
+                raise ArchiveError(str(cause)) from None
             yield from self._lost(call, "worker-crashed", type(error).__name__, idle, request)
             return
         idle.append(call.actor)
@@ -199,7 +202,12 @@ class RayWay:
 
 def _facts(actor: Any) -> dict[str, Any]:
     try:
-        facts: dict[str, Any] = ray.get(actor.facts.remote())
+        facts: dict[str, Any] = ray.get(actor.facts.remote(), timeout=_OPEN_S)
+    except ray.exceptions.GetTimeoutError as error:
+        raise ArchiveError(
+            f"an actor of Ray has opened no bundle for {_OPEN_S:g} s; see whether the cluster has free cores, and call "
+            "the same command again"
+        ) from error
     except ray.exceptions.RayError as error:
         raise ArchiveError(f"an actor of Ray ended while it opened the bundle ({type(error).__name__})") from error
     if "refused" in facts:

@@ -11,7 +11,7 @@ from typing import Any
 from spinescore.runtime.archive.crews import Outcomes
 from spinescore.runtime.archive.layout import ArchiveError, Places, Settings, read_document, write_document
 from spinescore.runtime.archive.local import Outcome, Task
-from spinescore.runtime.archive.manifest import count_studies
+from spinescore.runtime.archive.manifest import all_studies, count_studies
 from spinescore.runtime.archive.progress import Progress
 from spinescore.runtime.archive.scoring import Request, not_scored, parsed_rows
 from spinescore.runtime.archive.shards import OpenShards, Work, codes_of, work_of
@@ -21,6 +21,8 @@ from spinescore.runtime.followup.archivetables import archive_dictionary
 from spinescore.runtime.scoring.report import BundleInfo
 
 __all__ = ["Part", "Scored", "score_archive"]
+
+_MOST_LOST = 20  # studies in a row that end their process; so many are not all to blame
 
 Say = Callable[[str], None]
 Part = tuple[int, int]  # i of n, i from 1 on
@@ -56,6 +58,7 @@ def score_archive(
     `part` (i, n) takes every n-th shard. With `retry`, studies with that code are scored again. Raises ArchiveError,
     ValueError for a file that is no table, and OSError if a table cannot be written.
     """
+    all_studies(places)
     shards = [shard for number, shard in enumerate(places.shards()) if number % part[1] == part[0] - 1]
     written = places.written()
     total = count_studies(places, [shard for shard in shards if shard not in written])
@@ -85,7 +88,7 @@ class _Run:
 
     def __init__(self, places: Places, request: Request, say: Say, total: int) -> None:
         self._places, self._say, self._open = places, say, OpenShards(places)
-        self._total = total
+        self._total, self._lost = total, 0
         self._progress: Progress | None = None  # its time begins when the first scorer is open
         self._stored: Settings | None = None
         if places.settings.exists():
@@ -122,11 +125,17 @@ class _Run:
         return self.request
 
     def take(self, outcome: Outcome, done: Scored) -> None:
-        """Put the rows of a study into its shard."""
+        """Put the rows of a study into its shard. Raises ArchiveError if too many in a row ended their process."""
         task, entry = outcome.task, outcome.task.entry
         rows = parsed_rows(outcome.rows, entry.number)
         assert self._bundle is not None
         assert self._progress is not None
+        self._lost = 0 if outcome.code is None else self._lost + 1
+        if self._lost > _MOST_LOST:
+            raise ArchiveError(
+                f"{self._lost} studies in a row ended their process ({outcome.code}, {outcome.message}); look for "
+                "a fault of this machine or of the archive's disk, and call the same command again"
+            )
         if outcome.code is not None:
             rows = [{"number": entry.number, **not_scored(entry, outcome.code, self._bundle, self.request.identifiers)}]
             facts = {"shard": str(task.shard), "number": entry.number, "code": outcome.code, "how": outcome.message}

@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spinescore.runtime.archive.layout import readable
 from spinescore.runtime.archive.walk import Place, Source
 from spinescore.runtime.durable import write_whole
 from spinescore.runtime.files import open_regular
@@ -83,18 +84,21 @@ def piece_files(folder: Path) -> list[Path]:
 
 
 def records(folder: Path) -> Iterator[Record]:
-    """Yield a record for each radiograph, and for each file that may be one and cannot be read."""
+    """Yield a record for each radiograph, and for each file that may be one and cannot be read.
+
+    Raises ArchiveError for a damaged piece.
+    """
     for piece in piece_files(folder):
-        with piece.open(encoding="ascii") as file:
-            next(file)
-            yield from map(json.loads, file)
+        with readable(piece):
+            _, *lines = map(json.loads, piece.read_text(encoding="ascii").splitlines())
+        yield from lines
 
 
 def read_head(piece: Path) -> Record:
-    """Return the first line of a piece: its counts, and the place of its last file."""
-    with piece.open(encoding="ascii") as file:
-        head: Record = json.loads(next(file))
-    return head
+    """Return the first line of a piece: its counts, and the place of its last file. Raises ArchiveError."""
+    with readable(piece), piece.open(encoding="ascii") as file:
+        head = json.loads(file.readline())
+        return {name: head[name] for name in ("last", "files", "radiographs", "passed_over")}
 
 
 def _write(path: Path, last: Place, looked: list[Record]) -> Record:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 
 from spinescore.runtime.archive.dicomweb import Unreachable, fetch_study, is_url
+from spinescore.runtime.archive.layout import ArchiveError
 from spinescore.runtime.archive.studylists import Entry
 from spinescore.runtime.errors import InputRejected, OutputError
+from spinescore.runtime.files import file_sha256
 from spinescore.runtime.followup.archivetables import Row, bundle_cells, rows_of
 from spinescore.runtime.names import BuildMode, DeviceName, EngineName, PrecisionName
 from spinescore.runtime.outputs.formats import ResultFormat
@@ -52,28 +55,51 @@ class Read:
 
 
 def read_entry(entry: Entry, base: str) -> Read:
-    """Read the radiographs of a study, from files or from a server."""
+    """Read the radiographs of a study, from files or from a server. Raises ArchiveError if the folder `base` is gone.
+
+    All files could be read when they were listed. So a study with one that cannot is not scored, and neither is one
+    whose files are of another study now.
+    """
     if entry.code is not None:
         return Read(None, entry.code)
-    if is_url(base):
-        return _fetched(entry, base)
     try:
-        first, *more = (Path(base) / path for path in entry.files)
-        return Read(load_study(first, *more))
-    except InputRejected as fault:
-        return Read(None, fault.code)
-    except ValueError:  # none of its files is there any more
-        return Read(None, "file-unreadable")
-
-
-def _fetched(entry: Entry, url: str) -> Read:
-    try:
-        study = fetch_study(url, entry.files[0])
+        study = fetch_study(base, entry.files[0]) if is_url(base) else _load(entry, Path(base))
     except InputRejected as fault:
         return Read(None, fault.code)
     except Unreachable:
         return Read(None, "source-unreachable")
-    return Read(study, None if study is not None else "no-image")
+    except OSError:
+        _check_there(base)
+        return Read(None, "file-unreadable")
+    if study is None:
+        return Read(None, "no-image")
+    if study.study_instance_uid not in (None, entry.study):
+        return Read(None, "several-studies")
+    return Read(study)
+
+
+def _load(entry: Entry, base: Path) -> Study:
+    """Read a study's files. Raises InputRejected, and OSError if a file cannot be read."""
+    first, *more = (base / path for path in entry.files)
+    try:
+        study = load_study(first, *more)
+    except ValueError as error:
+        raise FileNotFoundError("none of its files is there any more") from error
+    for path in (first, *more) if study.rejects else ():
+        file_sha256(path)
+    return study
+
+
+def _check_there(base: str) -> None:
+    """Raise ArchiveError if a folder is gone or empty, as that of a share is when it is not mounted."""
+    reason = "it is empty now"
+    try:
+        with os.scandir(base) as entries:
+            if next(entries, None) is not None:
+                return
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    raise ArchiveError(f"{base} cannot be read any more ({reason}); when it is there again, the same command goes on")
 
 
 def rows_of_entry(
@@ -122,15 +148,20 @@ def not_scored(entry: Entry, code: str, bundle: BundleInfo, identifiers: bool) -
         "study_date": None if shown.study_date is None else datetime.strptime(shown.study_date, "%Y%m%d").date(),
         **bundle_cells(bundle),
         "code": code,
-        "path": entry.files[0] if identifiers else None,
+        "path": _text(entry.files[0]) if identifiers else None,
     }
     return {column: cell for column, cell in cells.items() if cell is not None}
 
 
 def _shown(entry: Entry, identifiers: bool) -> StudyInfo:
     """Return the identity of a study for the tables, as its headers state it or replaced."""
-    identity = StudyInfo(entry.study, entry.day, entry.patient)
+    identity = StudyInfo(None if entry.study is None else _text(entry.study), entry.day, entry.patient)
     return identity if identifiers else replaced(identity)
+
+
+def _text(name: str) -> str:
+    """Return a name for a table, which holds only Unicode: its other bytes are written as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def replaced(identity: StudyInfo) -> StudyInfo:

@@ -5,7 +5,7 @@ It gets studies, {"task": number, "entry": {..}, "out": folder or null}, and ans
     {"progress": text}                      the bundle is being opened, or an engine checked
     {"ready": {..}}                         it is open; with engine, precision, device, bundle and memory
     {"task": number, "rows": [..], "unwritten": message or null}
-    {"refused": message}                    the bundle cannot be opened; the process ends
+    {"refused": message}                    the bundle cannot be opened, or the archive is gone; the process ends
 
 The next study is read while one is scored, so that at most two are in memory. A study with which anything goes wrong
 that no code names ends the process; so does the end of the parent.
@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from spinescore.runtime.archive.layout import ArchiveError
 from spinescore.runtime.archive.scoring import Read, Request, read_entry, rows_of_entry
 from spinescore.runtime.archive.studylists import Entry, entry_of
 from spinescore.runtime.documents import read
@@ -56,7 +57,11 @@ def main(text: str) -> None:
         say(refused=str(error))
         sys.exit(1)
     say(ready=ready_facts(scorer))
-    _work(tasks, scorer, request, say)
+    try:
+        _work(tasks, scorer, request, say)
+    except ArchiveError as error:
+        say(refused=str(error))
+        sys.exit(1)
 
 
 def open_scorer(request: Request, progress: Callable[[str], None]) -> Scorer:

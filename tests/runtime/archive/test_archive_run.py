@@ -180,7 +180,7 @@ def test_the_tables_are_a_cohort(undisturbed):
 
 def test_a_study_whose_results_cannot_be_written_is_scored_once_and_keeps_its_rows(source, scorer, tmp_path):
     files = tuple(sorted(str(path.relative_to(source)) for path in (source / "large" / "000").glob("0-*.dcm")))
-    entry, scored = Entry(0, "1.2.3", files), []
+    entry, scored = Entry(0, f"{archive.UID}.1000", files), []
     request = archive.request_of(source, "tiny", formats=("csv",))
 
     def score(study):

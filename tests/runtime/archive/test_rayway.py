@@ -21,6 +21,10 @@ class RayError(Exception):
     pass
 
 
+class GetTimeoutError(RayError):
+    pass
+
+
 class Remote:
     def __init__(self, function):
         self.remote = function
@@ -49,7 +53,7 @@ class Ray(types.ModuleType):
     def __init__(self):
         super().__init__("ray")
         self.facts, self.tries, self.killed, self.options, self.up = {"device": "cpu"}, [], 0, None, False
-        self.exceptions = types.SimpleNamespace(RayError=RayError)
+        self.exceptions = types.SimpleNamespace(RayError=RayError, GetTimeoutError=GetTimeoutError)
 
     def init(self, **options):
         self.options, self.up = options, True
@@ -67,7 +71,7 @@ class Ray(types.ModuleType):
     def wait(self, references, num_returns, timeout):
         return references[:1], references[1:]
 
-    def get(self, reference):
+    def get(self, reference, timeout=None):
         return reference()
 
     def kill(self, actor):
