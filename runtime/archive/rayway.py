@@ -21,7 +21,7 @@ from spinescore.runtime.archive.crews import Opened
 from spinescore.runtime.archive.layout import ArchiveError
 from spinescore.runtime.archive.local import Outcome, Task
 from spinescore.runtime.archive.scoring import Request, read_entry, rows_of_entry
-from spinescore.runtime.archive.studylists import entry_of
+from spinescore.runtime.archive.studylists import Entry
 from spinescore.runtime.archive.workerprocess import open_scorer, ready_facts, score_with
 from spinescore.runtime.documents import document_of, read
 from spinescore.runtime.errors import SpineScoreError
@@ -60,7 +60,7 @@ class _ScoringActor:
 
     def score(self, studies: list[tuple[dict[str, Any], str | None]]) -> list[tuple[list[dict[str, Any]], str | None]]:
         """Return the rows of each study, and a message if its results could not be written."""
-        entries = [entry_of(document) for document, _ in studies]
+        entries = [read(Entry, document) for document, _ in studies]
         score, bundle = score_with(self._scorer, self._request), bundle_info(self._scorer.bundle)
         base = self._request.base
         answers: list[tuple[list[dict[str, Any]], str | None]] = []

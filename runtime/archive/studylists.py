@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -22,9 +22,10 @@ from typing import Any
 
 from spinescore.runtime.archive.layout import readable
 from spinescore.runtime.archive.scan import Record, records
+from spinescore.runtime.documents import read
 from spinescore.runtime.durable import move, write_new
 
-__all__ = ["SUMMARY", "Entry", "entry_of", "list_studies", "read_list", "read_summary"]
+__all__ = ["SUMMARY", "Entry", "list_studies", "read_list", "read_summary"]
 
 SUMMARY = "summary.json"  # the number of studies, and the bytes of the largest one
 
@@ -81,12 +82,7 @@ def list_studies(scanned: Path, folder: Path, base: Path, count: int, earlier: I
 def read_list(path: Path) -> tuple[Entry, ...]:
     """Return the studies of a list. Raises ArchiveError if it is damaged."""
     with readable(path):
-        return tuple(map(entry_of, map(json.loads, path.read_text(encoding="ascii").splitlines())))
-
-
-def entry_of(document: Mapping[str, Any]) -> Entry:
-    """Return the study of a document that `asdict` made."""
-    return Entry(**{**document, "files": tuple(document["files"])})
+        return tuple(read(Entry, json.loads(line)) for line in path.read_text(encoding="ascii").splitlines())
 
 
 def read_summary(folder: Path) -> dict[str, int]:

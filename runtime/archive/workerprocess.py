@@ -24,7 +24,7 @@ from typing import Any
 
 from spinescore.runtime.archive.layout import ArchiveError
 from spinescore.runtime.archive.scoring import Read, Request, read_entry, rows_of_entry
-from spinescore.runtime.archive.studylists import Entry, entry_of
+from spinescore.runtime.archive.studylists import Entry
 from spinescore.runtime.documents import read
 from spinescore.runtime.engines.choice import REFERENCE
 from spinescore.runtime.errors import SpineScoreError
@@ -110,7 +110,7 @@ def _work(tasks: queue.Queue[Message], scorer: Scorer, request: Request, say: Sa
     def read_ahead() -> None:
         while True:
             task = tasks.get()
-            entry = entry_of(task["entry"])
+            entry = read(Entry, task["entry"])
             room.acquire()
             try:
                 studies.put((task, entry, read_entry(entry, request.base)))
