@@ -10,7 +10,7 @@ from pathlib import Path
 from spinescore.runtime.archive.dicomweb import WebArchive
 from spinescore.runtime.archive.layout import ArchiveError, Catalogue, Places, Shard, read_document, write_document
 from spinescore.runtime.archive.progress import Progress
-from spinescore.runtime.archive.scan import Scanned, scan
+from spinescore.runtime.archive.scan import scan
 from spinescore.runtime.archive.studylists import list_studies, read_summary
 from spinescore.runtime.archive.walk import Source, open_source
 
@@ -43,7 +43,13 @@ def make_manifest(
     catalogue: Catalogue = read_document(places.catalogue(number), Catalogue)
     since_s = None if catalogue.since is None else datetime.fromisoformat(catalogue.since).timestamp()
     source, begun_s = _source(catalogue, places), time.monotonic()
-    counts = scan(source, places.pieces(number), since_s, _Said(say))
+    scanned = scan(source, places.pieces(number), since_s)
+    counts = next(scanned)
+    if counts.files:
+        say(f"the scan goes on after {counts.files} files")
+    progress = Progress(None, "files scanned", say, counts.files)
+    for counts in scanned:
+        progress.add(counts.files - progress.done)
     earlier = [places.listed(shard) for shard in places.shards()]
     summary = list_studies(places.pieces(number), places.studies(number), source.base, shard_studies, earlier)
     places.note("scanned", scan=number, seconds=round(time.monotonic() - begun_s, 1), files=counts.files, **summary)
@@ -52,24 +58,6 @@ def make_manifest(
     passed_over = f"; passed over: {others}" if others else ""
     looked = "" if kind == "dicomweb" else f"{counts.files} files: {counts.radiographs} radiographs, "
     say(f"{looked}{studies}{passed_over}")
-
-
-class _Said:
-    """Prints how many files were scanned."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._progress: Progress | None = None
-        self._before = 0
-
-    def __call__(self, counts: Scanned) -> None:
-        if self._progress is None:
-            self._progress, self._before = Progress(None, "files scanned", self._say), counts.files
-            if counts.files:
-                self._say(f"the scan goes on after {counts.files} files")
-        else:
-            self._progress.add(counts.files - self._before)
-            self._before = counts.files
 
 
 def _source(catalogue: Catalogue, places: Places) -> Source | WebArchive:

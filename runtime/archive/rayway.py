@@ -22,11 +22,10 @@ from spinescore.runtime.archive.layout import ArchiveError
 from spinescore.runtime.archive.local import Outcome, Task
 from spinescore.runtime.archive.scoring import Request, read_entry, rows_of_entry
 from spinescore.runtime.archive.studylists import Entry
-from spinescore.runtime.archive.workerprocess import open_scorer, ready_facts, score_with
+from spinescore.runtime.archive.workerprocess import open_scorer, ready_facts
 from spinescore.runtime.documents import document_of, read
 from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.machine.processor import core_count
-from spinescore.runtime.scoring.bundleinfo import bundle_info
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray would send statistics to its maker
 try:
@@ -61,7 +60,6 @@ class _ScoringActor:
     def score(self, studies: list[tuple[dict[str, Any], str | None]]) -> list[tuple[list[dict[str, Any]], str | None]]:
         """Return the rows of each study, and a message if its results could not be written."""
         entries = [read(Entry, document) for document, _ in studies]
-        score, bundle = score_with(self._scorer, self._request), bundle_info(self._scorer.bundle)
         base = self._request.base
         answers: list[tuple[list[dict[str, Any]], str | None]] = []
         with ThreadPoolExecutor(1, "spinescore-ahead") as pool:
@@ -70,7 +68,7 @@ class _ScoringActor:
                 study = ahead.result()
                 if number + 1 < len(entries):
                     ahead = pool.submit(read_entry, entries[number + 1], base)
-                answers.append(rows_of_entry(entry, study, score, bundle, self._request, studies[number][1]))
+                answers.append(rows_of_entry(entry, study, self._scorer, self._request, studies[number][1]))
         return answers
 
 

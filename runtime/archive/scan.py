@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -52,11 +52,11 @@ class Scanned:
         self.passed_over.update(head["passed_over"])
 
 
-def scan(source: Source | WebArchive, folder: Path, since_s: float | None, told: Callable[[Scanned], None]) -> Scanned:
-    """Read the headers of all files that are not in `folder` yet, and return the counts of all.
+def scan(source: Source | WebArchive, folder: Path, since_s: float | None) -> Iterator[Scanned]:
+    """Read the headers of all files that are not in `folder` yet; yield the counts of all, at first and at each piece.
 
     With `since_s` (seconds since 1970), files that were last changed before are passed over unread. A server gives
-    records instead of files. `told` gets the counts after each piece. Raises OSError if the source's list cannot be
+    records instead of files. Raises OSError if the source's list cannot be
     read, or a piece cannot be written, and ArchiveError if a server cannot be reached.
     """
     counts, pieces = Scanned(), piece_files(folder)
@@ -65,17 +65,17 @@ def scan(source: Source | WebArchive, folder: Path, since_s: float | None, told:
         head = read_head(piece)
         counts.add(head)
         after = tuple(head["last"])
-    told(counts)
+    yield counts
     entries: Iterator[tuple[Place, Any]] = source.files(after)
     number = len(pieces)
-    look = _as_it_is if source.kind == "dicomweb" else partial(_look, source.base, since_s)
+    look = partial(_look, source.base, since_s)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="spinescore-scan") as pool:
         while batch := list(islice(entries, PIECE_FILES)):
-            looked = list(pool.map(look, [path for _, path in batch]))
+            given = [file for _, file in batch]
+            looked = given if source.kind == "dicomweb" else list(pool.map(look, given))
             counts.add(_write(folder / f"{number:06}.jsonl", batch[-1][0], looked))
             number += 1
-            told(counts)
-    return counts
+            yield counts
 
 
 def piece_files(folder: Path) -> list[Path]:
@@ -111,10 +111,6 @@ def _write(path: Path, last: Place, looked: list[Record]) -> Record:
     }
     write_whole(path, "".join(json.dumps(line) + "\n" for line in (head, *kept)).encode("ascii"))
     return head
-
-
-def _as_it_is(record: Record) -> Record:
-    return record
 
 
 def _look(base: Path, since_s: float | None, path: str) -> Record:

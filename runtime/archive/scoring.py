@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
@@ -19,12 +18,15 @@ from spinescore.runtime.outputs.formats import ResultFormat
 from spinescore.runtime.outputs.results import write_results
 from spinescore.runtime.reading.facts import patient_key
 from spinescore.runtime.reading.studies import load_study
+from spinescore.runtime.scorer import Scorer
+from spinescore.runtime.scoring.bundleinfo import bundle_info
 from spinescore.runtime.scoring.report import BundleInfo, StudyInfo, StudyReport
 from spinescore.runtime.study import Study
 
-__all__ = ["Read", "Request", "not_scored", "parsed_rows", "read_entry", "replaced", "rows_of_entry"]
+__all__ = ["Request", "not_scored", "parsed_rows", "read_entry", "replaced", "rows_of_entry"]
 
 _MOST_SHIFT_DAYS = 365
+_NO_BUDGET_MS = 1e9
 
 
 @dataclass(frozen=True)
@@ -46,36 +48,28 @@ class Request:
     formats: tuple[ResultFormat, ...] = ()
 
 
-@dataclass(frozen=True)
-class Read:
-    """A study that was read, or the code of the reason why it cannot be."""
+def read_entry(entry: Entry, base: str) -> Study | str:
+    """Read a study from files or from a server, or return the code of the reason why it cannot be read.
 
-    study: Study | None
-    code: str | None = None
-
-
-def read_entry(entry: Entry, base: str) -> Read:
-    """Read the radiographs of a study, from files or from a server. Raises ArchiveError if the folder `base` is gone.
+    Raises ArchiveError if the folder `base` is gone.
 
     All files could be read when they were listed. So a study with one that cannot is not scored, and neither is one
     whose files are of another study now.
     """
     if entry.code is not None:
-        return Read(None, entry.code)
+        return entry.code
     try:
         study = fetch_study(base, entry.files[0]) if is_url(base) else _load(entry, Path(base))
     except InputRejected as fault:
-        return Read(None, fault.code)
+        return fault.code
     except Unreachable:
-        return Read(None, "source-unreachable")
+        return "source-unreachable"
     except OSError:
         _check_there(base)
-        return Read(None, "file-unreadable")
+        return "file-unreadable"
     if study is None:
-        return Read(None, "no-image")
-    if study.study_instance_uid not in (None, entry.study):
-        return Read(None, "several-studies")
-    return Read(study)
+        return "no-image"
+    return study if study.study_instance_uid in (None, entry.study) else "several-studies"
 
 
 def _load(entry: Entry, base: Path) -> Study:
@@ -103,34 +97,31 @@ def _check_there(base: str) -> None:
 
 
 def rows_of_entry(
-    entry: Entry,
-    read: Read,
-    score: Callable[[Study], StudyReport],
-    bundle: BundleInfo,
-    request: Request,
-    out: str | None,
+    entry: Entry, study: Study | str, scorer: Scorer, request: Request, out: str | None
 ) -> tuple[list[Row], str | None]:
-    """Score a study that was read, and return its rows as JSON has them.
+    """Score what `read_entry` returned, and return its rows as JSON has them.
 
     Its results are written into a folder below `out` if there is one; the second value is a message if that fails.
-    Raises whatever `score` raises but InputRejected.
+    Raises whatever the scorer raises but InputRejected.
     """
     unwritten: str | None = None
 
     def without_grades(code: str) -> tuple[list[Row], str | None]:
-        return _json_rows([not_scored(entry, code, bundle, request.identifiers)]), unwritten
+        return _json_rows([not_scored(entry, code, bundle_info(scorer.bundle), request.identifiers)]), unwritten
 
-    if read.study is None:
-        return without_grades(read.code or "no-image")
+    if isinstance(study, str):
+        return without_grades(study)
+    # A budget of the bundle's own would make results depend on the time.
+    budget_ms = None if scorer.bundle.manifest.budget_ms is None else _NO_BUDGET_MS
     try:
-        report = score(read.study)
+        report = scorer.score(study, budget_ms, strict=request.strict)
     except InputRejected as fault:
         return without_grades(fault.code)
     shown = _shown(entry, request.identifiers)
     if out is not None:
         folder = Path(out) / (shown.study_instance_uid or f"number-{entry.number}")
         try:
-            write_results(read.study, report, folder, formats=request.formats)
+            write_results(study, report, folder, formats=request.formats)
         except OutputError as error:
             unwritten = str(error)
     if any(region.status == "scored" for region in report.regions.values()):

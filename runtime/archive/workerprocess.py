@@ -23,7 +23,7 @@ from dataclasses import asdict
 from typing import Any
 
 from spinescore.runtime.archive.layout import ArchiveError
-from spinescore.runtime.archive.scoring import Read, Request, read_entry, rows_of_entry
+from spinescore.runtime.archive.scoring import Request, read_entry, rows_of_entry
 from spinescore.runtime.archive.studylists import Entry
 from spinescore.runtime.documents import read
 from spinescore.runtime.engines.choice import REFERENCE
@@ -33,13 +33,11 @@ from spinescore.runtime.machine.memory import resident_bytes
 from spinescore.runtime.reading.facts import patient_key
 from spinescore.runtime.scorer import Scorer
 from spinescore.runtime.scoring.bundleinfo import bundle_info
-from spinescore.runtime.scoring.report import StudyReport
 from spinescore.runtime.study import Study
 
-__all__ = ["main", "open_scorer", "ready_facts", "score_with"]
+__all__ = ["main", "open_scorer", "ready_facts"]
 
 _STUDIES_IN_MEMORY = 2
-_NO_BUDGET_MS = 1e9  # a bundle's own budget would make results depend on the time
 _DECODE_S = "60"  # on a machine whose cores are all busy a decoder may be slow without being stuck
 
 Say = Callable[..., None]
@@ -96,15 +94,9 @@ def ready_facts(scorer: Scorer) -> dict[str, Any]:
     }
 
 
-def score_with(scorer: Scorer, request: Request) -> Callable[[Study], StudyReport]:
-    """Return the function that scores a study, without any budget."""
-    budget_ms = None if scorer.bundle.manifest.budget_ms is None else _NO_BUDGET_MS
-    return lambda study: scorer.score(study, budget_ms, strict=request.strict)
-
-
 def _work(tasks: queue.Queue[Message], scorer: Scorer, request: Request, say: Say) -> None:
     """Score the studies in the order in which they come."""
-    studies: queue.Queue[tuple[Message, Entry, Read | BaseException]] = queue.Queue()
+    studies: queue.Queue[tuple[Message, Entry, Study | str | BaseException]] = queue.Queue()
     room = threading.Semaphore(_STUDIES_IN_MEMORY)
 
     def read_ahead() -> None:
@@ -118,12 +110,11 @@ def _work(tasks: queue.Queue[Message], scorer: Scorer, request: Request, say: Sa
                 studies.put((task, entry, error))
 
     threading.Thread(target=read_ahead, name="spinescore-ahead", daemon=True).start()
-    bundle, score = bundle_info(scorer.bundle), score_with(scorer, request)
     while True:
         task, entry, study = studies.get()
         if isinstance(study, BaseException):
             raise study
-        rows, unwritten = rows_of_entry(entry, study, score, bundle, request, task["out"])
+        rows, unwritten = rows_of_entry(entry, study, scorer, request, task["out"])
         del study
         room.release()
         say(task=task["task"], rows=rows, unwritten=unwritten)

@@ -188,13 +188,13 @@ def _archive(places: Places, arguments: argparse.Namespace) -> int:
     request = _request(arguments, base)
     try:
         with places.locked("run", shared=arguments.shard[1] > 1):
-            done = score_archive(places, request, _way(places, arguments), say, arguments.shard, arguments.retry)
+            unwritten = score_archive(places, request, _way(places, arguments), say, arguments.shard, arguments.retry)
         status = status_of(places)
     except ValueError as error:
         raise UsageError(f"{error}; remove that file, and the same command makes it again") from error
     show(status.document() if arguments.json else status.text())
-    if done.unwritten:
-        say(f"{done.unwritten} studies have tables but not all results")
+    if unwritten:
+        say(f"{unwritten} studies have tables but not all results")
         return REFUSED
     return OK if status.scored else NOTHING_SCORED
 

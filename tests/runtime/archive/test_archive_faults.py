@@ -179,15 +179,14 @@ def test_a_study_that_changed_is_not_scored_as_the_listed_one(tmp_path, change, 
     entry = entries_of(tmp_path / "source", tmp_path / "tables")[f"{archive.UID}.1000"]
     first, second = (tmp_path / "source" / path for path in entry.files)
     change(first, second, tmp_path / "source" / "001" / "3-lumbar.dcm")
-    read = read_entry(entry, str(tmp_path / "source"))
-    assert (read.code, read.study is None) == (code, code is not None)
+    study = read_entry(entry, str(tmp_path / "source"))
+    assert study == code if code else len(study.radiographs) == 2
 
 
 def test_a_file_that_is_replaced_by_a_damaged_one_has_the_code_of_its_fault(source, tmp_path):
     entry = entries_of(source, tmp_path / "tables")[f"{archive.UID}.1000"]
     (source / entry.files[0]).write_bytes(b"no radiograph")
-    read = read_entry(entry, str(source))
-    assert [reject.code for reject in read.study.rejects] == ["not-dicom"]
+    assert [reject.code for reject in read_entry(entry, str(source)).rejects] == ["not-dicom"]
 
 
 # ---- damaged and later documents
@@ -197,7 +196,7 @@ def test_a_file_that_is_replaced_by_a_damaged_one_has_the_code_of_its_fault(sour
     ("name", "content"),
     [
         *itertools.product(
-            ["scan-0000.json", "studies-0000/summary.json", "../archive.json"], [b"", b"{}", b"\xff", b"[1"]
+            ["scan-0000.json", "studies-0000/summary.json", "../archive.json"], [b"{}", b"\xff"]
         ),
         ("scan-0000.json", b'{"schema": "spinescore.archive-source/2", "kind": "folder"}'),
         ("../archive.json", b'{"schema": "spinescore.archive/2"}'),
@@ -209,14 +208,13 @@ def test_a_file_that_is_replaced_by_a_damaged_one_has_the_code_of_its_fault(sour
         ("studies-0000/000001.jsonl", None),
     ],
 )
-@pytest.mark.parametrize("options", [[], ["--shard", "1/1"]])
-def test_a_document_that_cannot_be_used_is_named(source, tables, call, name, content, options):
+def test_a_document_that_cannot_be_used_is_named(source, tables, call, name, content):
     path = tables / "work" / name
     if content is None:
         path.unlink()
     else:
         path.write_bytes(content)
-    status, said = call(*words(source, tables, *options))
+    status, said = call(*words(source, tables))
     assert status == 4
     assert (str(path.resolve()) if content is not None else "lists 3 of 5 studies") in said.replace("work/../", "")
     assert "bring" in said
