@@ -110,8 +110,8 @@ class RayWay:
         self._workers, self._threads, self._timeout_s = workers, threads or 1, timeout_s
         self._address, self._noted, self._count = address, noted, 0
         self._batches: deque[_Batch] = deque()  # of actors that were lost
+        self._idle: list[Any] = []  # actors
         self._running: dict[Any, _Running] = {}
-        self._opened: Opened = lambda facts: Request(**facts)
 
     def facts(self) -> dict[str, Any]:
         """Return the number of actors and the threads of each."""
@@ -121,17 +121,12 @@ class RayWay:
         """Score the studies. Raises ArchiveError if the bundle cannot be opened, or Ray cannot be reached."""
         self._connect()
         try:
-            request = replace(request, threads=self._threads)
             self._opened = opened
-            first = self._actor(request)
-            request = replace(opened(_facts(first)), threads=self._threads)
+            self._open(1, request)
             cores = int(ray.cluster_resources().get("CPU", 1))
             self._count = min(self._workers or max(1, cores // self._threads), max(1, total))
-            others = [self._actor(request) for _ in range(self._count - 1)]
-            for actor in others:
-                opened(_facts(actor))
-            idle = [first, *others]
-            yield from self._score(tasks, idle, request)
+            self._open(self._count - 1, self._request)
+            yield from self._score(tasks)
         finally:
             ray.shutdown()
 
@@ -144,22 +139,26 @@ class RayWay:
         except Exception as error:  # its errors have no common base
             raise ArchiveError(f"Ray cannot be reached at {self._address or 'this machine'} ({error})") from error
 
-    def _actor(self, request: Request) -> Any:
+    def _open(self, count: int, request: Request) -> None:
+        """Start actors, and wait until each has opened its scorer. Raises ArchiveError if one cannot."""
         remote = ray.remote(num_cpus=self._threads, max_restarts=0)(_ScoringActor)
-        return remote.remote(json.dumps(document_of(request)))
+        text = json.dumps(document_of(replace(request, threads=self._threads)))
+        for actor in [remote.remote(text) for _ in range(count)]:
+            self._request = self._opened(_facts(actor))
+            self._idle.append(actor)
 
-    def _score(self, tasks: Iterator[Task], idle: list[Any], request: Request) -> Iterator[Outcome]:
+    def _score(self, tasks: Iterator[Task]) -> Iterator[Outcome]:
         while True:
-            while idle and (batch := self._next(tasks)) is not None:
-                actor = idle.pop()
+            while self._idle and (batch := self._next(tasks)) is not None:
+                actor = self._idle.pop()
                 reference = actor.score.remote([(asdict(task.entry), task.out) for task in batch.tasks])
                 self._running[reference] = _Running(actor, batch, time.monotonic())
             if not self._running:
                 return
             done, _ = ray.wait(list(self._running), num_returns=1, timeout=_TICK_S)
             for reference in done:
-                yield from self._done(reference, idle, request)
-            yield from self._silent(idle, request)
+                yield from self._done(reference)
+            yield from self._silent()
 
     def _next(self, tasks: Iterator[Task]) -> _Batch | None:
         if self._batches:
@@ -167,31 +166,30 @@ class RayWay:
         batch = tuple(islice(tasks, _BATCH))
         return _Batch(batch) if batch else None
 
-    def _done(self, reference: Any, idle: list[Any], request: Request) -> Iterator[Outcome]:
+    def _done(self, reference: Any) -> Iterator[Outcome]:
         call = self._running.pop(reference)
         try:
             answers = ray.get(reference)
         except ray.exceptions.RayError as error:
             if isinstance(cause := getattr(error, "cause", None), ArchiveError):
                 raise ArchiveError(str(cause)) from None
-            yield from self._lost(call, "worker-crashed", type(error).__name__, idle, request)
+            yield from self._lost(call, "worker-crashed", type(error).__name__)
             return
-        idle.append(call.actor)
+        self._idle.append(call.actor)
         for task, (rows, unwritten) in zip(call.batch.tasks, answers, strict=True):
             yield Outcome(task, rows, message=unwritten)
 
-    def _silent(self, idle: list[Any], request: Request) -> Iterator[Outcome]:
+    def _silent(self) -> Iterator[Outcome]:
         """End the actors that have taken too long for their studies."""
         for reference, call in list(self._running.items()):
             if time.monotonic() - call.began_s > self._timeout_s * len(call.batch.tasks):
                 del self._running[reference]
-                yield from self._lost(call, "worker-timeout", "silent", idle, request)
+                yield from self._lost(call, "worker-timeout", "silent")
 
-    def _lost(self, call: _Running, code: str, how: str, idle: list[Any], request: Request) -> Iterator[Outcome]:
+    def _lost(self, call: _Running, code: str, how: str) -> Iterator[Outcome]:
         ray.kill(call.actor)
         self._noted("worker ended", how=how, alone=call.batch.again, studies=len(call.batch.tasks))
-        idle.append(self._actor(request))
-        self._opened(_facts(idle[-1]))
+        self._open(1, self._request)
         parts = call.batch.parts()
         self._batches.extend(parts)
         if not parts:

@@ -47,9 +47,9 @@ def score_archive(
 ) -> int:
     """Score the studies of all shards of this part that are still to do, and write their tables.
 
-    Return how many of them lack results that were asked for. `part` (i, n) takes every n-th shard. With `retry`, studies
-    with that code are scored again. Raises ArchiveError, ValueError for a file that is no table, and OSError if a table
-    cannot be written.
+    Return how many of them lack results that were asked for. `part` (i, n) takes every n-th shard. With `retry`,
+    studies with that code are scored again. Raises ArchiveError, ValueError for a file that is no table, and OSError if
+    a table cannot be written.
     """
     all_studies(places)
     shards = [shard for number, shard in enumerate(places.shards()) if number % part[1] == part[0] - 1]

@@ -195,9 +195,7 @@ def test_a_file_that_is_replaced_by_a_damaged_one_has_the_code_of_its_fault(sour
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        *itertools.product(
-            ["scan-0000.json", "studies-0000/summary.json", "../archive.json"], [b"{}", b"\xff"]
-        ),
+        *itertools.product(["scan-0000.json", "studies-0000/summary.json", "../archive.json"], [b"{}", b"\xff"]),
         ("scan-0000.json", b'{"schema": "spinescore.archive-source/2", "kind": "folder"}'),
         ("../archive.json", b'{"schema": "spinescore.archive/2"}'),
         ("studies-0000/000001.jsonl", b""),
