@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +20,7 @@ from spinescore.runtime.files import write_atomic
 from spinescore.runtime.followup.archivefiles import MARK
 from spinescore.runtime.jsonfile import read_json
 
-__all__ = ["ArchiveError", "Catalogue", "Places", "Settings", "Shard", "read_document", "write_document"]
+__all__ = ["ArchiveError", "Catalogue", "Places", "Settings", "Shard", "read_document", "readable", "write_document"]
 
 _SHARD = re.compile(r"shard-(\d{4})-(\d{6})")
 
@@ -125,6 +126,18 @@ class Places:
         names = (_SHARD.fullmatch(path.stem) for path in self.tables.glob("shard-*.parquet"))
         return {Shard(int(match[1]), int(match[2])) for match in names if match}
 
+    @contextmanager
+    def locked(self, name: str, shared: bool = False) -> Iterator[None]:
+        """Hold a lock of this folder: alone, or beside others that share it. Raises ArchiveError if another has it."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        with (self.work / f"{name}.lock").open("ab+") as file:
+            if not _lock(file.fileno(), shared):
+                raise ArchiveError(
+                    f"another run is at work on the tables in {self.tables}; wait for its end, or end it, and call the "
+                    "same command again"
+                )
+            yield
+
     def note(self, event: str, **facts: Any) -> None:
         """Add a line to the log, which has the times and the facts of machines. A full disk costs the line only."""
         line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "event": event, **facts})
@@ -141,12 +154,40 @@ class Places:
                     yield json.loads(line)
 
 
+def _lock(descriptor: int, shared: bool) -> bool:
+    """Lock a file until it is closed; return False if another process has locked it."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            if not shared:
+                msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # the second is Windows'
+        return False
+    except OSError:
+        pass  # a file system without locks
+    return True
+
+
 def read_document(path: Path, kind: type[Any]) -> Any:
     """Return a document of this folder. Raises ArchiveError if it is not one."""
-    try:
+    with readable(path):
         return read(kind, read_json(path))
-    except (OSError, ValueError) as error:
-        raise ArchiveError(f"{path} cannot be used ({error}); name another folder with --out") from None
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Raise ArchiveError if the block fails to read a file of this folder, or the file is damaged."""
+    try:
+        yield
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ArchiveError(
+            f"{path} cannot be used ({error}); bring it back from a backup, or name another folder with --out"
+        ) from None
 
 
 def write_document(path: Path, document: Any) -> None:

@@ -1,7 +1,8 @@
 """Processes on this machine that score studies side by side, and the study that ends or holds up its process.
 
 A process that ends, or is silent for too long, is replaced. Each study that it had begun is then scored alone in a
-process. If that one ends too, the study is the reason, and gets a code in the place of rows.
+process. If that one ends too, the study is the reason, and gets a code in the place of rows. Silence counts only while
+this process listens: if it was stopped itself, its workers may have been stopped, too.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ __all__ = ["Crew", "Outcome", "Task"]
 _OUTSTANDING = 3  # studies of one process: one is scored, one is read, one waits in its pipe
 _BEGUN = 2  # of these, the ones that can be the reason why the process ends
 _MOST_FAILED_STARTS = 2
+_LEAST_OPEN_S = 600.0  # of silence while a scorer is opened, however short the limit of a study is
 _TICK_S = 0.5
+_KILLED_S = 10.0  # that a killed process may take to end; it takes longer if a disk or a share does not answer
 
 Message = dict[str, Any]
 
@@ -60,7 +63,8 @@ class _Member:
     ready: bool = False
     alone: bool = False  # it has one study, and gets no other until that is done
     tasks: deque[tuple[int, Task]] = field(default_factory=deque)
-    heard_s: float = field(default_factory=time.monotonic)
+    heard_s: float = 0.0  # by the crew's clock
+    lines: queue.SimpleQueue[bytes] = field(default_factory=queue.SimpleQueue)  # to write to it; empty at the end
 
 
 class Crew:
@@ -86,6 +90,7 @@ class Crew:
         self._suspects: deque[Task] = deque()
         self._returned: deque[Task] = deque()  # that a process had, and had not begun, when it ended
         self._sent = self._failed_starts = 0
+        self._clock_s = 0.0  # that were spent listening
         self._members: list[_Member] = []
         self.resize(count, request)
 
@@ -93,14 +98,14 @@ class Crew:
         """Have `count` processes, of which new ones get this request. None of them has a study now."""
         self._request = json.dumps(document_of(request))
         while len(self._members) > count:
-            _end(self._members.pop().process)
+            _end(self._members.pop())
         while len(self._members) < count:
             self._members.append(self._start())
 
     def close(self) -> None:
         """End all processes at once."""
         while self._members:
-            _end(self._members.pop().process)
+            _end(self._members.pop())
 
     def wait_until_open(self) -> None:
         """Wait until every scorer is open. Raises ArchiveError if one cannot be opened."""
@@ -129,7 +134,9 @@ class Crew:
         pipe = subprocess.PIPE
         with without_interrupts():
             member = _Member(subprocess.Popen(command, stdin=pipe, stdout=pipe, creationflags=flags))
-        threading.Thread(target=_hear, args=(member, self._said), name="spinescore-worker", daemon=True).start()
+        member.heard_s = self._clock_s
+        for work, arguments in ((_hear, (member, self._said)), (_tell, (member,))):
+            threading.Thread(target=work, args=arguments, name="spinescore-worker", daemon=True).start()
         return member
 
     def _feed(self, tasks: Iterator[Task], more: bool) -> bool:
@@ -151,25 +158,27 @@ class Crew:
 
     def _send(self, member: _Member, task: Task) -> None:
         if not member.tasks:
-            member.heard_s = time.monotonic()
+            member.heard_s = self._clock_s
         self._sent += 1
         member.tasks.append((self._sent, task))
         line = json.dumps({"task": self._sent, "entry": asdict(task.entry), "out": task.out}) + "\n"
-        assert member.process.stdin is not None
-        with suppress(OSError):  # it has ended, which its thread will say
-            member.process.stdin.write(line.encode())
-            member.process.stdin.flush()
+        member.lines.put(line.encode())
 
     def _listen(self) -> Iterator[Outcome]:
         """Wait for a moment, and yield what is done."""
+        began_s = time.monotonic()
+        member: _Member | None = None
+        message: Message | None = None
         with suppress(queue.Empty):
             member, message = self._said.get(timeout=_TICK_S)
-            if member in self._members:
-                member.heard_s = time.monotonic()
-                yield from self._ended(member, "worker-crashed") if message is None else self._heard(member, message)
-        for member in [one for one in self._members if one.tasks and one.ready]:
-            if time.monotonic() - member.heard_s > self._timeout_s:
-                yield from self._ended(member, "worker-timeout")
+        self._clock_s += min(time.monotonic() - began_s, 2 * _TICK_S)
+        if member is not None and member in self._members:
+            member.heard_s = self._clock_s
+            yield from self._ended(member, "worker-crashed") if message is None else self._heard(member, message)
+        for busy in [one for one in self._members if one.tasks or not one.ready]:
+            limit_s = self._timeout_s if busy.ready else max(self._timeout_s, _LEAST_OPEN_S)
+            if self._clock_s - busy.heard_s > limit_s:
+                yield from self._ended(busy, "worker-timeout", f"silent for {limit_s:g} s")
 
     def _heard(self, member: _Member, message: Message) -> Iterator[Outcome]:
         if "progress" in message:
@@ -185,10 +194,11 @@ class Crew:
             member.alone = False
             yield Outcome(task, message["rows"], message=message["unwritten"])
 
-    def _ended(self, member: _Member, code: str) -> Iterator[Outcome]:
+    def _ended(self, member: _Member, code: str, how: str = "") -> Iterator[Outcome]:
         """Replace a process that ended, or that is ended here because it is silent."""
-        _end(member.process)
-        how = "silent" if code == "worker-timeout" else ending(member.process.returncode)
+        _end(member)
+        status = member.process.returncode
+        how = how or ("it closed its output" if status is None else ending(status))
         tasks = [task for _, task in member.tasks]
         self._noted("worker ended", how=how, alone=member.alone, studies=len(tasks))
         if not member.ready:
@@ -198,6 +208,7 @@ class Crew:
                     f"the processes that score end while they open the bundle ({how}); score one study with spinescore "
                     "score, which says why"
                 )
+            self._progress(f"a process that scores ended while it opened the bundle ({how}), and is started again")
         self._members[self._members.index(member)] = self._start()
         if member.alone:
             yield Outcome(tasks[0], [], code, how)
@@ -215,9 +226,18 @@ def _hear(member: _Member, said: queue.Queue[tuple[_Member, Message | None]]) ->
     said.put((member, None))
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
-    if process.stdin is not None:
-        with suppress(OSError):
-            process.stdin.close()
+def _tell(member: _Member) -> None:
+    """Write lines to a process until an empty one; a process that is stopped and reads nothing holds up no other."""
+    assert member.process.stdin is not None
+    with suppress(OSError), member.process.stdin as pipe:  # it has ended, which the other thread says
+        while line := member.lines.get():
+            pipe.write(line)
+            pipe.flush()
+
+
+def _end(member: _Member) -> None:
+    """End a process at once. One that waits for a disk in the kernel ends later, or never; it is left to itself."""
+    member.process.kill()
+    member.lines.put(b"")
+    with suppress(subprocess.TimeoutExpired):
+        member.process.wait(_KILLED_S)

@@ -15,9 +15,9 @@ _WINDOW_S = 120.0  # the rate is that of the last minutes
 class Progress:
     """Counts what is done of `total` (None if that is not known), and says so every ten seconds."""
 
-    def __init__(self, total: int | None, words: str, say: Callable[[str], None]) -> None:
-        self.done, self._total, self._words, self._say = 0, total, words, say
-        self._marks: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+    def __init__(self, total: int | None, words: str, say: Callable[[str], None], done: int = 0) -> None:
+        self.done, self._total, self._words, self._say = done, total, words, say
+        self._marks: deque[tuple[float, int]] = deque([(time.monotonic(), done)])
 
     def add(self, count: int = 1) -> None:
         """Count, and print a line if it is time."""

@@ -21,12 +21,11 @@ from spinescore.runtime.archive.crews import Opened
 from spinescore.runtime.archive.layout import ArchiveError
 from spinescore.runtime.archive.local import Outcome, Task
 from spinescore.runtime.archive.scoring import Request, read_entry, rows_of_entry
-from spinescore.runtime.archive.studylists import entry_of
-from spinescore.runtime.archive.workerprocess import open_scorer, ready_facts, score_with
+from spinescore.runtime.archive.studylists import Entry
+from spinescore.runtime.archive.workerprocess import open_scorer, ready_facts
 from spinescore.runtime.documents import document_of, read
 from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.machine.processor import core_count
-from spinescore.runtime.scoring.bundleinfo import bundle_info
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray would send statistics to its maker
 try:
@@ -40,6 +39,7 @@ __all__ = ["RayWay"]
 
 _BATCH = 8  # studies; a round trip takes milliseconds
 _STORE_BYTES = 128 << 20  # of Ray's object store on this machine: rows alone are in it
+_OPEN_S = 3600.0  # until an actor has a place on the cluster, and its scorer is open
 _TICK_S = 1.0
 
 
@@ -59,8 +59,7 @@ class _ScoringActor:
 
     def score(self, studies: list[tuple[dict[str, Any], str | None]]) -> list[tuple[list[dict[str, Any]], str | None]]:
         """Return the rows of each study, and a message if its results could not be written."""
-        entries = [entry_of(document) for document, _ in studies]
-        score, bundle = score_with(self._scorer, self._request), bundle_info(self._scorer.bundle)
+        entries = [read(Entry, document) for document, _ in studies]
         base = self._request.base
         answers: list[tuple[list[dict[str, Any]], str | None]] = []
         with ThreadPoolExecutor(1, "spinescore-ahead") as pool:
@@ -69,7 +68,7 @@ class _ScoringActor:
                 study = ahead.result()
                 if number + 1 < len(entries):
                     ahead = pool.submit(read_entry, entries[number + 1], base)
-                answers.append(rows_of_entry(entry, study, score, bundle, self._request, studies[number][1]))
+                answers.append(rows_of_entry(entry, study, self._scorer, self._request, studies[number][1]))
         return answers
 
 
@@ -111,8 +110,8 @@ class RayWay:
         self._workers, self._threads, self._timeout_s = workers, threads or 1, timeout_s
         self._address, self._noted, self._count = address, noted, 0
         self._batches: deque[_Batch] = deque()  # of actors that were lost
+        self._idle: list[Any] = []  # actors
         self._running: dict[Any, _Running] = {}
-        self._opened: Opened = lambda facts: Request(**facts)
 
     def facts(self) -> dict[str, Any]:
         """Return the number of actors and the threads of each."""
@@ -122,17 +121,12 @@ class RayWay:
         """Score the studies. Raises ArchiveError if the bundle cannot be opened, or Ray cannot be reached."""
         self._connect()
         try:
-            request = replace(request, threads=self._threads)
             self._opened = opened
-            first = self._actor(request)
-            request = replace(opened(_facts(first)), threads=self._threads)
+            self._open(1, request)
             cores = int(ray.cluster_resources().get("CPU", 1))
             self._count = min(self._workers or max(1, cores // self._threads), max(1, total))
-            others = [self._actor(request) for _ in range(self._count - 1)]
-            for actor in others:
-                opened(_facts(actor))
-            idle = [first, *others]
-            yield from self._score(tasks, idle, request)
+            self._open(self._count - 1, self._request)
+            yield from self._score(tasks)
         finally:
             ray.shutdown()
 
@@ -145,22 +139,26 @@ class RayWay:
         except Exception as error:  # its errors have no common base
             raise ArchiveError(f"Ray cannot be reached at {self._address or 'this machine'} ({error})") from error
 
-    def _actor(self, request: Request) -> Any:
+    def _open(self, count: int, request: Request) -> None:
+        """Start actors, and wait until each has opened its scorer. Raises ArchiveError if one cannot."""
         remote = ray.remote(num_cpus=self._threads, max_restarts=0)(_ScoringActor)
-        return remote.remote(json.dumps(document_of(request)))
+        text = json.dumps(document_of(replace(request, threads=self._threads)))
+        for actor in [remote.remote(text) for _ in range(count)]:
+            self._request = self._opened(_facts(actor))
+            self._idle.append(actor)
 
-    def _score(self, tasks: Iterator[Task], idle: list[Any], request: Request) -> Iterator[Outcome]:
+    def _score(self, tasks: Iterator[Task]) -> Iterator[Outcome]:
         while True:
-            while idle and (batch := self._next(tasks)) is not None:
-                actor = idle.pop()
+            while self._idle and (batch := self._next(tasks)) is not None:
+                actor = self._idle.pop()
                 reference = actor.score.remote([(asdict(task.entry), task.out) for task in batch.tasks])
                 self._running[reference] = _Running(actor, batch, time.monotonic())
             if not self._running:
                 return
             done, _ = ray.wait(list(self._running), num_returns=1, timeout=_TICK_S)
             for reference in done:
-                yield from self._done(reference, idle, request)
-            yield from self._silent(idle, request)
+                yield from self._done(reference)
+            yield from self._silent()
 
     def _next(self, tasks: Iterator[Task]) -> _Batch | None:
         if self._batches:
@@ -168,29 +166,30 @@ class RayWay:
         batch = tuple(islice(tasks, _BATCH))
         return _Batch(batch) if batch else None
 
-    def _done(self, reference: Any, idle: list[Any], request: Request) -> Iterator[Outcome]:
+    def _done(self, reference: Any) -> Iterator[Outcome]:
         call = self._running.pop(reference)
         try:
             answers = ray.get(reference)
         except ray.exceptions.RayError as error:
-            yield from self._lost(call, "worker-crashed", type(error).__name__, idle, request)
+            if isinstance(cause := getattr(error, "cause", None), ArchiveError):
+                raise ArchiveError(str(cause)) from None
+            yield from self._lost(call, "worker-crashed", type(error).__name__)
             return
-        idle.append(call.actor)
+        self._idle.append(call.actor)
         for task, (rows, unwritten) in zip(call.batch.tasks, answers, strict=True):
             yield Outcome(task, rows, message=unwritten)
 
-    def _silent(self, idle: list[Any], request: Request) -> Iterator[Outcome]:
+    def _silent(self) -> Iterator[Outcome]:
         """End the actors that have taken too long for their studies."""
         for reference, call in list(self._running.items()):
             if time.monotonic() - call.began_s > self._timeout_s * len(call.batch.tasks):
                 del self._running[reference]
-                yield from self._lost(call, "worker-timeout", "silent", idle, request)
+                yield from self._lost(call, "worker-timeout", "silent")
 
-    def _lost(self, call: _Running, code: str, how: str, idle: list[Any], request: Request) -> Iterator[Outcome]:
+    def _lost(self, call: _Running, code: str, how: str) -> Iterator[Outcome]:
         ray.kill(call.actor)
         self._noted("worker ended", how=how, alone=call.batch.again, studies=len(call.batch.tasks))
-        idle.append(self._actor(request))
-        self._opened(_facts(idle[-1]))
+        self._open(1, self._request)
         parts = call.batch.parts()
         self._batches.extend(parts)
         if not parts:
@@ -199,7 +198,12 @@ class RayWay:
 
 def _facts(actor: Any) -> dict[str, Any]:
     try:
-        facts: dict[str, Any] = ray.get(actor.facts.remote())
+        facts: dict[str, Any] = ray.get(actor.facts.remote(), timeout=_OPEN_S)
+    except ray.exceptions.GetTimeoutError as error:
+        raise ArchiveError(
+            f"an actor of Ray has opened no bundle for {_OPEN_S:g} s; see whether the cluster has free cores, and call "
+            "the same command again"
+        ) from error
     except ray.exceptions.RayError as error:
         raise ArchiveError(f"an actor of Ray ended while it opened the bundle ({type(error).__name__})") from error
     if "refused" in facts:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from spinescore.runtime.archive.crews import Outcomes
 from spinescore.runtime.archive.layout import ArchiveError, Places, Settings, read_document, write_document
 from spinescore.runtime.archive.local import Outcome, Task
-from spinescore.runtime.archive.manifest import count_studies
+from spinescore.runtime.archive.manifest import all_studies, count_studies
 from spinescore.runtime.archive.progress import Progress
 from spinescore.runtime.archive.scoring import Request, not_scored, parsed_rows
 from spinescore.runtime.archive.shards import OpenShards, Work, codes_of, work_of
@@ -20,7 +20,9 @@ from spinescore.runtime.followup.archivefiles import parquet_of
 from spinescore.runtime.followup.archivetables import archive_dictionary
 from spinescore.runtime.scoring.report import BundleInfo
 
-__all__ = ["Part", "Scored", "score_archive"]
+__all__ = ["Part", "score_archive"]
+
+_MOST_LOST = 20  # studies in a row that end their process; so many are not all to blame
 
 Say = Callable[[str], None]
 Part = tuple[int, int]  # i of n, i from 1 on
@@ -40,22 +42,16 @@ _OPTIONS = {
 }
 
 
-@dataclass
-class Scored:
-    """The work of one run: studies by code, `scored` for those with grades; and how many lack results."""
-
-    studies: Counter[str] = field(default_factory=Counter)
-    unwritten: int = 0
-
-
 def score_archive(
     places: Places, request: Request, way: Outcomes, say: Say, part: Part = (1, 1), retry: str | None = None
-) -> Scored:
+) -> int:
     """Score the studies of all shards of this part that are still to do, and write their tables.
 
-    `part` (i, n) takes every n-th shard. With `retry`, studies with that code are scored again. Raises ArchiveError,
-    ValueError for a file that is no table, and OSError if a table cannot be written.
+    Return how many of them lack results that were asked for. `part` (i, n) takes every n-th shard. With `retry`,
+    studies with that code are scored again. Raises ArchiveError, ValueError for a file that is no table, and OSError if
+    a table cannot be written.
     """
+    all_studies(places)
     shards = [shard for number, shard in enumerate(places.shards()) if number % part[1] == part[0] - 1]
     written = places.written()
     total = count_studies(places, [shard for shard in shards if shard not in written])
@@ -66,18 +62,17 @@ def score_archive(
     if part[1] == 1:  # else another machine may be writing
         for unfinished in places.tables.glob(".shard-*.tmp"):
             unfinished.unlink(missing_ok=True)
-    done = Scored()
     if not total:
-        return done
+        return 0
     # pyarrow loads pandas with its first table, if that is installed: a second of a core, while scorers are opened.
     threading.Thread(target=parquet_of, args=([],), name="spinescore-tables").start()
     run = _Run(places, request, say, total)
     try:
         for outcome in way.outcomes(run.tasks(works), total, run.opened, run.request):
-            run.take(outcome, done)
+            run.take(outcome)
     finally:
-        places.note("ended", studies=dict(done.studies), **way.facts())
-    return done
+        places.note("ended", studies=dict(run.studies), **way.facts())
+    return run.unwritten
 
 
 class _Run:
@@ -85,7 +80,9 @@ class _Run:
 
     def __init__(self, places: Places, request: Request, say: Say, total: int) -> None:
         self._places, self._say, self._open = places, say, OpenShards(places)
-        self._total = total
+        self.studies: Counter[str] = Counter()  # by code; `scored` for those with grades
+        self.unwritten = 0  # studies that lack results
+        self._total, self._lost = total, 0
         self._progress: Progress | None = None  # its time begins when the first scorer is open
         self._stored: Settings | None = None
         if places.settings.exists():
@@ -121,20 +118,26 @@ class _Run:
         self.request = replace(request, engine=facts["engine"], precision=facts["precision"], build="no")
         return self.request
 
-    def take(self, outcome: Outcome, done: Scored) -> None:
-        """Put the rows of a study into its shard."""
+    def take(self, outcome: Outcome) -> None:
+        """Put the rows of a study into its shard. Raises ArchiveError if too many in a row ended their process."""
         task, entry = outcome.task, outcome.task.entry
         rows = parsed_rows(outcome.rows, entry.number)
         assert self._bundle is not None
         assert self._progress is not None
+        self._lost = 0 if outcome.code is None else self._lost + 1
+        if self._lost > _MOST_LOST:
+            raise ArchiveError(
+                f"{self._lost} studies in a row ended their process ({outcome.code}, {outcome.message}); look for "
+                "a fault of this machine or of the archive's disk, and call the same command again"
+            )
         if outcome.code is not None:
             rows = [{"number": entry.number, **not_scored(entry, outcome.code, self._bundle, self.request.identifiers)}]
             facts = {"shard": str(task.shard), "number": entry.number, "code": outcome.code, "how": outcome.message}
             self._places.note("not scored", **facts)
         elif outcome.message is not None:
-            done.unwritten += 1
+            self.unwritten += 1
             self._say(f"study {entry.number} of shard {task.shard}: not written: {outcome.message}")
-        done.studies.update(codes_of(rows) or ["scored"])
+        self.studies.update(codes_of(rows) or ["scored"])
         if self._open.add(task.shard, entry.number, rows):
             self._places.note("written", shard=str(task.shard))
         self._progress.add()

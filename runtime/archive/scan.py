@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spinescore.runtime.archive.layout import readable
 from spinescore.runtime.archive.walk import Place, Source
 from spinescore.runtime.durable import write_whole
 from spinescore.runtime.files import open_regular
@@ -51,11 +52,11 @@ class Scanned:
         self.passed_over.update(head["passed_over"])
 
 
-def scan(source: Source | WebArchive, folder: Path, since_s: float | None, told: Callable[[Scanned], None]) -> Scanned:
-    """Read the headers of all files that are not in `folder` yet, and return the counts of all.
+def scan(source: Source | WebArchive, folder: Path, since_s: float | None) -> Iterator[Scanned]:
+    """Read the headers of all files that are not in `folder` yet; yield the counts of all, at first and at each piece.
 
     With `since_s` (seconds since 1970), files that were last changed before are passed over unread. A server gives
-    records instead of files. `told` gets the counts after each piece. Raises OSError if the source's list cannot be
+    records instead of files. Raises OSError if the source's list cannot be
     read, or a piece cannot be written, and ArchiveError if a server cannot be reached.
     """
     counts, pieces = Scanned(), piece_files(folder)
@@ -64,17 +65,17 @@ def scan(source: Source | WebArchive, folder: Path, since_s: float | None, told:
         head = read_head(piece)
         counts.add(head)
         after = tuple(head["last"])
-    told(counts)
+    yield counts
     entries: Iterator[tuple[Place, Any]] = source.files(after)
     number = len(pieces)
-    look = _as_it_is if source.kind == "dicomweb" else partial(_look, source.base, since_s)
+    look = partial(_look, source.base, since_s)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="spinescore-scan") as pool:
         while batch := list(islice(entries, PIECE_FILES)):
-            looked = list(pool.map(look, [path for _, path in batch]))
+            given = [file for _, file in batch]
+            looked = given if source.kind == "dicomweb" else list(pool.map(look, given))
             counts.add(_write(folder / f"{number:06}.jsonl", batch[-1][0], looked))
             number += 1
-            told(counts)
-    return counts
+            yield counts
 
 
 def piece_files(folder: Path) -> list[Path]:
@@ -83,18 +84,21 @@ def piece_files(folder: Path) -> list[Path]:
 
 
 def records(folder: Path) -> Iterator[Record]:
-    """Yield a record for each radiograph, and for each file that may be one and cannot be read."""
+    """Yield a record for each radiograph, and for each file that may be one and cannot be read.
+
+    Raises ArchiveError for a damaged piece.
+    """
     for piece in piece_files(folder):
-        with piece.open(encoding="ascii") as file:
-            next(file)
-            yield from map(json.loads, file)
+        with readable(piece):
+            _, *lines = map(json.loads, piece.read_text(encoding="ascii").splitlines())
+        yield from lines
 
 
 def read_head(piece: Path) -> Record:
-    """Return the first line of a piece: its counts, and the place of its last file."""
-    with piece.open(encoding="ascii") as file:
-        head: Record = json.loads(next(file))
-    return head
+    """Return the first line of a piece: its counts, and the place of its last file. Raises ArchiveError."""
+    with readable(piece), piece.open(encoding="ascii") as file:
+        head = json.loads(file.readline())
+        return {name: head[name] for name in ("last", "files", "radiographs", "passed_over")}
 
 
 def _write(path: Path, last: Place, looked: list[Record]) -> Record:
@@ -107,10 +111,6 @@ def _write(path: Path, last: Place, looked: list[Record]) -> Record:
     }
     write_whole(path, "".join(json.dumps(line) + "\n" for line in (head, *kept)).encode("ascii"))
     return head
-
-
-def _as_it_is(record: Record) -> Record:
-    return record
 
 
 def _look(base: Path, since_s: float | None, path: str) -> Record:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 
 from spinescore.runtime.archive.dicomweb import Unreachable, fetch_study, is_url
+from spinescore.runtime.archive.layout import ArchiveError
 from spinescore.runtime.archive.studylists import Entry
 from spinescore.runtime.errors import InputRejected, OutputError
+from spinescore.runtime.files import file_sha256
 from spinescore.runtime.followup.archivetables import Row, bundle_cells, rows_of
 from spinescore.runtime.names import BuildMode, DeviceName, EngineName, PrecisionName
 from spinescore.runtime.outputs.formats import ResultFormat
 from spinescore.runtime.outputs.results import write_results
 from spinescore.runtime.reading.facts import patient_key
 from spinescore.runtime.reading.studies import load_study
+from spinescore.runtime.scorer import Scorer
+from spinescore.runtime.scoring.bundleinfo import bundle_info
 from spinescore.runtime.scoring.report import BundleInfo, StudyInfo, StudyReport
 from spinescore.runtime.study import Study
 
-__all__ = ["Read", "Request", "not_scored", "parsed_rows", "read_entry", "replaced", "rows_of_entry"]
+__all__ = ["Request", "not_scored", "parsed_rows", "read_entry", "replaced", "rows_of_entry"]
 
 _MOST_SHIFT_DAYS = 365
+_NO_BUDGET_MS = 1e9
 
 
 @dataclass(frozen=True)
@@ -43,68 +48,80 @@ class Request:
     formats: tuple[ResultFormat, ...] = ()
 
 
-@dataclass(frozen=True)
-class Read:
-    """A study that was read, or the code of the reason why it cannot be."""
+def read_entry(entry: Entry, base: str) -> Study | str:
+    """Read a study from files or from a server, or return the code of the reason why it cannot be read.
 
-    study: Study | None
-    code: str | None = None
+    Raises ArchiveError if the folder `base` is gone.
 
-
-def read_entry(entry: Entry, base: str) -> Read:
-    """Read the radiographs of a study, from files or from a server."""
+    All files could be read when they were listed. So a study with one that cannot is not scored, and neither is one
+    whose files are of another study now.
+    """
     if entry.code is not None:
-        return Read(None, entry.code)
-    if is_url(base):
-        return _fetched(entry, base)
+        return entry.code
     try:
-        first, *more = (Path(base) / path for path in entry.files)
-        return Read(load_study(first, *more))
+        study = fetch_study(base, entry.files[0]) if is_url(base) else _load(entry, Path(base))
     except InputRejected as fault:
-        return Read(None, fault.code)
-    except ValueError:  # none of its files is there any more
-        return Read(None, "file-unreadable")
-
-
-def _fetched(entry: Entry, url: str) -> Read:
-    try:
-        study = fetch_study(url, entry.files[0])
-    except InputRejected as fault:
-        return Read(None, fault.code)
+        return fault.code
     except Unreachable:
-        return Read(None, "source-unreachable")
-    return Read(study, None if study is not None else "no-image")
+        return "source-unreachable"
+    except OSError:
+        _check_there(base)
+        return "file-unreadable"
+    if study is None:
+        return "no-image"
+    return study if study.study_instance_uid in (None, entry.study) else "several-studies"
+
+
+def _load(entry: Entry, base: Path) -> Study:
+    """Read a study's files. Raises InputRejected, and OSError if a file cannot be read."""
+    first, *more = (base / path for path in entry.files)
+    try:
+        study = load_study(first, *more)
+    except ValueError as error:
+        raise FileNotFoundError("none of its files is there any more") from error
+    for path in (first, *more) if study.rejects else ():
+        file_sha256(path)
+    return study
+
+
+def _check_there(base: str) -> None:
+    """Raise ArchiveError if a folder is gone or empty, as that of a share is when it is not mounted."""
+    reason = "it is empty now"
+    try:
+        with os.scandir(base) as entries:
+            if next(entries, None) is not None:
+                return
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    raise ArchiveError(f"{base} cannot be read any more ({reason}); when it is there again, the same command goes on")
 
 
 def rows_of_entry(
-    entry: Entry,
-    read: Read,
-    score: Callable[[Study], StudyReport],
-    bundle: BundleInfo,
-    request: Request,
-    out: str | None,
+    entry: Entry, study: Study | str, scorer: Scorer, request: Request, out: str | None
 ) -> tuple[list[Row], str | None]:
-    """Score a study that was read, and return its rows as JSON has them.
+    """Score what `read_entry` returned, and return its rows as JSON has them.
 
     Its results are written into a folder below `out` if there is one; the second value is a message if that fails.
-    Raises whatever `score` raises but InputRejected.
+    Raises whatever the scorer raises but InputRejected.
     """
     unwritten: str | None = None
 
     def without_grades(code: str) -> tuple[list[Row], str | None]:
-        return _json_rows([not_scored(entry, code, bundle, request.identifiers)]), unwritten
+        return _json_rows([not_scored(entry, code, bundle_info(scorer.bundle), request.identifiers)]), unwritten
 
-    if read.study is None:
-        return without_grades(read.code or "no-image")
+    if isinstance(study, str):
+        return without_grades(study)
+    # A budget of the bundle's own would make results depend on the time.
+    budget_ms = None if scorer.bundle.manifest.budget_ms is None else _NO_BUDGET_MS
     try:
-        report = score(read.study)
+        report = scorer.score(study, budget_ms, strict=request.strict)
     except InputRejected as fault:
         return without_grades(fault.code)
     shown = _shown(entry, request.identifiers)
     if out is not None:
         folder = Path(out) / (shown.study_instance_uid or f"number-{entry.number}")
         try:
-            write_results(read.study, report, folder, formats=request.formats)
+            write_results(study, report, folder, formats=request.formats)
         except OutputError as error:
             unwritten = str(error)
     if any(region.status == "scored" for region in report.regions.values()):
@@ -122,15 +139,20 @@ def not_scored(entry: Entry, code: str, bundle: BundleInfo, identifiers: bool) -
         "study_date": None if shown.study_date is None else datetime.strptime(shown.study_date, "%Y%m%d").date(),
         **bundle_cells(bundle),
         "code": code,
-        "path": entry.files[0] if identifiers else None,
+        "path": _text(entry.files[0]) if identifiers else None,
     }
     return {column: cell for column, cell in cells.items() if cell is not None}
 
 
 def _shown(entry: Entry, identifiers: bool) -> StudyInfo:
     """Return the identity of a study for the tables, as its headers state it or replaced."""
-    identity = StudyInfo(entry.study, entry.day, entry.patient)
+    identity = StudyInfo(None if entry.study is None else _text(entry.study), entry.day, entry.patient)
     return identity if identifiers else replaced(identity)
+
+
+def _text(name: str) -> str:
+    """Return a name for a table, which holds only Unicode: its other bytes are written as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def replaced(identity: StudyInfo) -> StudyInfo:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from spinescore.runtime.archive.layout import Places, Shard
+from spinescore.runtime.archive.layout import Places, Shard, readable
+from spinescore.runtime.archive.manifest import count_studies
 from spinescore.runtime.archive.studylists import Entry, read_list
 from spinescore.runtime.durable import write_whole
 from spinescore.runtime.followup.archivefiles import parquet_of, read_rows
@@ -26,18 +27,28 @@ class Work:
 def work_of(places: Places, shards: Iterable[Shard], retry: str | None = None) -> Iterator[Work]:
     """Yield the work of each shard without a file. With `retry`, of each file the studies with that code.
 
-    Raises ValueError for a file that is no table.
+    Raises ValueError for a file that is no table, and ArchiveError for a list of studies that is damaged.
     """
     written = places.written()
     for shard in shards:
         if shard not in written:
-            yield Work(shard, tuple(read_list(places.listed(shard))))
+            yield Work(shard, _entries(places, shard))
         elif retry is not None:
             rows = read_rows(places.table(shard))
             again = {row["number"] for row in rows if row["row"] == "not-scored" and row["code"] == retry}
             if again:
-                entries = tuple(entry for entry in read_list(places.listed(shard)) if entry.number in again)
+                entries = tuple(entry for entry in _entries(places, shard) if entry.number in again)
                 yield Work(shard, entries, tuple(row for row in rows if row["number"] not in again))
+
+
+def _entries(places: Places, shard: Shard) -> tuple[Entry, ...]:
+    """Return the studies of a shard. Raises ArchiveError unless all are there."""
+    path = places.listed(shard)
+    entries, count = read_list(path), count_studies(places, [shard])
+    if [entry.number for entry in entries] != list(range(count)):
+        with readable(path):
+            raise ValueError(f"it lists {len(entries)} of {count} studies")
+    return entries
 
 
 def codes_of(rows: Iterable[Row]) -> list[str]:

@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 
 from spinescore.runtime.archive.layout import Places
+from spinescore.runtime.archive.manifest import all_studies
 from spinescore.runtime.archive.scan import piece_files, read_head
-from spinescore.runtime.archive.studylists import read_summary
 from spinescore.runtime.followup.archivefiles import read_codes
 
 __all__ = ["Status", "status_of"]
@@ -47,15 +47,14 @@ class Status:
 
 
 def status_of(places: Places) -> Status:
-    """Return the status. Raises ValueError for a file of tables that cannot be read."""
+    """Return the status. Raises ValueError for a file of tables that cannot be read, and ArchiveError for a list."""
     scored, codes, written = 0, Counter[str](), sorted(places.written())
     for shard in written:
         count, others = read_codes(places.table(shard))
         scored += count
         codes.update(others)
     scans = places.scans()
-    studies = sum(read_summary(places.studies(scan))["studies"] for scan in scans)
     scanning = None
     if places.catalogue(len(scans)).exists():
         scanning = sum(read_head(piece)["files"] for piece in piece_files(places.pieces(len(scans))))
-    return Status(studies, len(places.shards()), len(written), scored, dict(codes.most_common()), scanning)
+    return Status(all_studies(places), len(places.shards()), len(written), scored, dict(codes.most_common()), scanning)

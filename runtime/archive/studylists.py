@@ -6,22 +6,26 @@ their number. The lists appear all at once, by the rename of their folder.
 
 from __future__ import annotations
 
+import errno
 import filecmp
 import json
+import os
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from spinescore.runtime.archive.layout import readable
 from spinescore.runtime.archive.scan import Record, records
+from spinescore.runtime.documents import read
 from spinescore.runtime.durable import move, write_new
 
-__all__ = ["SUMMARY", "Entry", "entry_of", "list_studies", "read_list", "read_summary"]
+__all__ = ["SUMMARY", "Entry", "list_studies", "read_list", "read_summary"]
 
 SUMMARY = "summary.json"  # the number of studies, and the bytes of the largest one
 
@@ -52,13 +56,14 @@ class Entry:
 def list_studies(scanned: Path, folder: Path, base: Path, count: int, earlier: Iterable[Path] = ()) -> dict[str, int]:
     """Write the lists of `count` studies each into `folder`, and return their `SUMMARY`.
 
-    Studies in `earlier` lists are left out. `base` is the folder to which paths are relative.
+    Studies in `earlier` lists are left out. `base` is the folder to which paths are relative. Raises OSError, and
+    ArchiveError if what was scanned is damaged.
     """
     part, database = folder.with_name(f"{folder.name}.part"), folder.with_name(f"{folder.name}.sqlite")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     database.unlink(missing_ok=True)
-    with closing(sqlite3.connect(database, isolation_level=None)) as sorter:
+    with _disk_errors(database), closing(sqlite3.connect(database, isolation_level=None)) as sorter:
         for word in (f"cache_size=-{_CACHE_KB}", "journal_mode=off", "synchronous=off", "temp_store=file"):
             sorter.execute(f"pragma {word}")
         sorter.executescript(_SCHEMA)
@@ -74,22 +79,28 @@ def list_studies(scanned: Path, folder: Path, base: Path, count: int, earlier: I
     return summary
 
 
-def read_list(path: Path) -> Iterator[Entry]:
-    """Yield the studies of a list."""
-    with path.open(encoding="ascii") as file:
-        for line in file:
-            yield entry_of(json.loads(line))
-
-
-def entry_of(document: Mapping[str, Any]) -> Entry:
-    """Return the study of a document that `asdict` made."""
-    return Entry(**{**document, "files": tuple(document["files"])})
+def read_list(path: Path) -> tuple[Entry, ...]:
+    """Return the studies of a list. Raises ArchiveError if it is damaged."""
+    with readable(path):
+        return tuple(read(Entry, json.loads(line)) for line in path.read_text(encoding="ascii").splitlines())
 
 
 def read_summary(folder: Path) -> dict[str, int]:
-    """Return the number of studies of lists, and the bytes of the largest one."""
-    summary: dict[str, int] = json.loads((folder / SUMMARY).read_text(encoding="ascii"))
-    return summary
+    """Return the number of studies of lists, and the bytes of the largest one. Raises ArchiveError."""
+    path = folder / SUMMARY
+    with readable(path):
+        summary = json.loads(path.read_text(encoding="ascii"))
+        return {name: int(summary[name]) for name in ("studies", "largest_bytes")}
+
+
+@contextmanager
+def _disk_errors(database: Path) -> Iterator[None]:
+    """Turn SQLite's errors into those of the system, for which there is a message."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        number = errno.ENOSPC if "full" in str(error) else errno.EIO
+        raise OSError(number, os.strerror(number), str(database)) from error
 
 
 def _row(record: Record) -> tuple[Any, ...]:

@@ -87,32 +87,33 @@ def open_source(kind: str, place: Path, without: Path | None = None) -> Source:
 def _below(folder: Path, after: Sequence[str], without: Path | None) -> Iterator[tuple[str, ...]]:
     """Yield the names on the path of each file below a folder, from the first file after `after` on."""
     try:
-        entries = _entries(folder)
+        names, folders = _entries(folder)
     except OSError:
         yield _ITSELF  # its reader will say why it cannot be read
         return
-    for name, is_folder in entries:
+    for name in names:
         at = bool(after) and name == after[0]
         if after and name < after[0]:
             continue
-        path = folder / name
-        if is_folder:
-            if without is None or Path(os.path.realpath(path)) != without:
+        if name in folders:
+            if without is None or Path(os.path.realpath(folder / name)) != without:
                 rest = after[1:] if at else ()
-                yield from ((name, *parts) for parts in _below(path, rest, without) if parts or not at)
+                yield from ((name, *parts) for parts in _below(folder / name, rest, without) if parts or not at)
         elif not (at and len(after) == 1):
             yield (name,)
 
 
-def _entries(folder: Path) -> list[tuple[str, bool]]:
-    """Return the names in a folder in order, and whether each is a folder."""
+def _entries(folder: Path) -> tuple[list[str], set[str]]:
+    """Return the names in a folder in order, and those of folders."""
+    names, folders = [], set()
     with os.scandir(folder) as entries:
-        names = [
-            (entry.name, entry.is_dir(follow_symlinks=False))
-            for entry in entries
-            if not entry.name.startswith(".") and entry.name.upper() != "DICOMDIR" and not _leads_to_folder(entry)
-        ]
-    return sorted(names)
+        for entry in entries:
+            if not entry.name.startswith(".") and entry.name.upper() != "DICOMDIR" and not _leads_to_folder(entry):
+                names.append(entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    folders.add(entry.name)
+    names.sort()  # in place: a folder may have a million names
+    return names, folders
 
 
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:

@@ -5,7 +5,7 @@ It gets studies, {"task": number, "entry": {..}, "out": folder or null}, and ans
     {"progress": text}                      the bundle is being opened, or an engine checked
     {"ready": {..}}                         it is open; with engine, precision, device, bundle and memory
     {"task": number, "rows": [..], "unwritten": message or null}
-    {"refused": message}                    the bundle cannot be opened; the process ends
+    {"refused": message}                    the bundle cannot be opened, or the archive is gone; the process ends
 
 The next study is read while one is scored, so that at most two are in memory. A study with which anything goes wrong
 that no code names ends the process; so does the end of the parent.
@@ -22,8 +22,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from spinescore.runtime.archive.scoring import Read, Request, read_entry, rows_of_entry
-from spinescore.runtime.archive.studylists import Entry, entry_of
+from spinescore.runtime.archive.layout import ArchiveError
+from spinescore.runtime.archive.scoring import Request, read_entry, rows_of_entry
+from spinescore.runtime.archive.studylists import Entry
 from spinescore.runtime.documents import read
 from spinescore.runtime.engines.choice import REFERENCE
 from spinescore.runtime.errors import SpineScoreError
@@ -32,13 +33,11 @@ from spinescore.runtime.machine.memory import resident_bytes
 from spinescore.runtime.reading.facts import patient_key
 from spinescore.runtime.scorer import Scorer
 from spinescore.runtime.scoring.bundleinfo import bundle_info
-from spinescore.runtime.scoring.report import StudyReport
 from spinescore.runtime.study import Study
 
-__all__ = ["main", "open_scorer", "ready_facts", "score_with"]
+__all__ = ["main", "open_scorer", "ready_facts"]
 
 _STUDIES_IN_MEMORY = 2
-_NO_BUDGET_MS = 1e9  # a bundle's own budget would make results depend on the time
 _DECODE_S = "60"  # on a machine whose cores are all busy a decoder may be slow without being stuck
 
 Say = Callable[..., None]
@@ -56,7 +55,11 @@ def main(text: str) -> None:
         say(refused=str(error))
         sys.exit(1)
     say(ready=ready_facts(scorer))
-    _work(tasks, scorer, request, say)
+    try:
+        _work(tasks, scorer, request, say)
+    except ArchiveError as error:
+        say(refused=str(error))
+        sys.exit(1)
 
 
 def open_scorer(request: Request, progress: Callable[[str], None]) -> Scorer:
@@ -91,21 +94,15 @@ def ready_facts(scorer: Scorer) -> dict[str, Any]:
     }
 
 
-def score_with(scorer: Scorer, request: Request) -> Callable[[Study], StudyReport]:
-    """Return the function that scores a study, without any budget."""
-    budget_ms = None if scorer.bundle.manifest.budget_ms is None else _NO_BUDGET_MS
-    return lambda study: scorer.score(study, budget_ms, strict=request.strict)
-
-
 def _work(tasks: queue.Queue[Message], scorer: Scorer, request: Request, say: Say) -> None:
     """Score the studies in the order in which they come."""
-    studies: queue.Queue[tuple[Message, Entry, Read | BaseException]] = queue.Queue()
+    studies: queue.Queue[tuple[Message, Entry, Study | str | BaseException]] = queue.Queue()
     room = threading.Semaphore(_STUDIES_IN_MEMORY)
 
     def read_ahead() -> None:
         while True:
             task = tasks.get()
-            entry = entry_of(task["entry"])
+            entry = read(Entry, task["entry"])
             room.acquire()
             try:
                 studies.put((task, entry, read_entry(entry, request.base)))
@@ -113,12 +110,11 @@ def _work(tasks: queue.Queue[Message], scorer: Scorer, request: Request, say: Sa
                 studies.put((task, entry, error))
 
     threading.Thread(target=read_ahead, name="spinescore-ahead", daemon=True).start()
-    bundle, score = bundle_info(scorer.bundle), score_with(scorer, request)
     while True:
         task, entry, study = studies.get()
         if isinstance(study, BaseException):
             raise study
-        rows, unwritten = rows_of_entry(entry, study, score, bundle, request, task["out"])
+        rows, unwritten = rows_of_entry(entry, study, scorer, request, task["out"])
         del study
         room.release()
         say(task=task["task"], rows=rows, unwritten=unwritten)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import re
 import signal
 import threading
@@ -31,6 +32,9 @@ __all__ = ["add_arguments", "run"]
 
 _SHARD_STUDIES = 128
 _TIMEOUT_S = 600
+# Errors of a disk or a network share that does not answer; Windows has not all of them.
+_GONE = {getattr(errno, name, 0) for name in ("ENOENT", "ENODEV", "ESTALE", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN")}
+_GO_ON = "when it is there again, the same command goes on"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,7 +112,7 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from spinescore.runtime.archive.layout import Places
+    from spinescore.runtime.archive.layout import ArchiveError, Places
 
     if arguments.status is None:
         _check(arguments)
@@ -119,7 +123,9 @@ def run(arguments: argparse.Namespace) -> int:
     with _stopped_by_sigterm():
         try:
             return _archive(places, arguments)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, OSError) as error:
+            if isinstance(error, OSError) and error.errno in _GONE:
+                raise ArchiveError(f"{error.filename or places.tables}: {error.strerror}; {_GO_ON}") from error
             written, shards = len(places.written()), len(places.shards())
             say(f"stopped; {written} of {shards} shards are written, and the same command goes on")
             raise
@@ -157,32 +163,38 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _archive(places: Places, arguments: argparse.Namespace) -> int:
-    from spinescore.runtime.archive.manifest import make_manifest
+    from spinescore.runtime.archive.manifest import check_source, make_manifest
     from spinescore.runtime.archive.run import score_archive
     from spinescore.runtime.archive.status import status_of
     from spinescore.runtime.archive.walk import open_source
 
     kind = "dicomweb" if _is_web(arguments) else "list" if arguments.source is None else "folder"
     place = arguments.source if kind == "dicomweb" else str(Path(arguments.source or arguments.list).resolve())
+    if place.encode("utf-8", "replace").decode() != place:
+        raise UsageError(f"the path {place!a} has bytes that are no UTF-8; rename the folder")
     if arguments.shard[1] > 1 and not places.scans():
         raise UsageError(
             "machines that share the work need the list of studies: call spinescore archive with --scan-only first, "
             "once for all of them"
         )
     if arguments.shard[1] == 1 or arguments.scan_only:
-        make_manifest(places, kind, place, arguments.shard_studies, say, arguments.since)
+        with places.locked("list"):
+            make_manifest(places, kind, place, arguments.shard_studies, say, arguments.since)
+    else:
+        check_source(places, kind, place)
     if arguments.scan_only:
         return OK
     base = place if kind == "dicomweb" else str(open_source(kind, Path(place)).base)
     request = _request(arguments, base)
     try:
-        done = score_archive(places, request, _way(places, arguments), say, arguments.shard, arguments.retry)
+        with places.locked("run", shared=arguments.shard[1] > 1):
+            unwritten = score_archive(places, request, _way(places, arguments), say, arguments.shard, arguments.retry)
         status = status_of(places)
     except ValueError as error:
         raise UsageError(f"{error}; remove that file, and the same command makes it again") from error
     show(status.document() if arguments.json else status.text())
-    if done.unwritten:
-        say(f"{done.unwritten} studies have tables but not all results")
+    if unwritten:
+        say(f"{unwritten} studies have tables but not all results")
         return REFUSED
     return OK if status.scored else NOTHING_SCORED
 

@@ -15,9 +15,8 @@ from spinescore.runtime.archive.local import Outcome
 from spinescore.runtime.archive.manifest import make_manifest
 from spinescore.runtime.archive.run import score_archive
 from spinescore.runtime.archive.scoring import Request, read_entry, rows_of_entry
-from spinescore.runtime.archive.workerprocess import ready_facts, score_with
+from spinescore.runtime.archive.workerprocess import ready_facts
 from spinescore.runtime.followup.archivefiles import read_rows, table_files
-from spinescore.runtime.scoring.bundleinfo import bundle_info
 
 UID = "1.2.840.99"
 
@@ -72,14 +71,13 @@ class Inline:
         tasks = list(tasks)[: self.most]
         if self.seed is not None:
             random.Random(self.seed).shuffle(tasks)
-        score, bundle = score_with(self.scorer, request), bundle_info(self.scorer.bundle)
         for task in tasks:
             if (code := self.code(task.entry)) is not None:
                 yield Outcome(task, [], code, "SIGKILL")
                 continue
             self.scored.append(task.entry.study)
-            read = read_entry(task.entry, request.base)
-            rows, unwritten = rows_of_entry(task.entry, read, score, bundle, request, task.out)
+            study = read_entry(task.entry, request.base)
+            rows, unwritten = rows_of_entry(task.entry, study, self.scorer, request, task.out)
             yield Outcome(task, rows, message=unwritten)
 
 

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import json
-import os
 import shutil
-import signal
-import socket
-import struct
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,99 +15,31 @@ import pytest
 from pydicom import dcmread
 
 from helpers import appliance
+from helpers.loopback import (
+    DICOMWEB,
+    NODE,
+    ORTHANC,
+    PASSWORD,
+    STORESCP,
+    WEB,
+    ask,
+    instances,
+    listens,
+    orthanc,
+    raise_loopback,
+    reports,
+    serve,
+    states,
+    stored,
+    storescp,
+    wait_until,
+)
 from spinescore.runtime.appliance.configuration.endpoints import Web
 from spinescore.runtime.appliance.fault import Denied
 from spinescore.runtime.appliance.sending.delivery import SENT, Outcome, Parcel
 from spinescore.runtime.appliance.sending.senddicom import Archive, DicomDestination
 from spinescore.runtime.appliance.sending.sendorthanc import OrthancDestination
 from spinescore.runtime.appliance.sending.sendstow import StowDestination
-
-STORESCP, ORTHANC, NODE = 11113, 4242, 11112
-WEB = 8042
-WAIT_S = 60.0
-
-
-def raise_loopback() -> None:
-    """Bring the namespace's loopback interface up (SIOCSIFFLAGS with IFF_UP)."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        fcntl.ioctl(any_socket, 0x8914, struct.pack("16sh14x", b"lo", 1))
-
-
-def wait_until(condition, what: str) -> None:
-    end = time.monotonic() + WAIT_S
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError(f"{what} did not happen within {WAIT_S:g} s")
-        time.sleep(0.05)
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-@contextlib.contextmanager
-def process(*words: object, port: int | None = None, **settings) -> Iterator[subprocess.Popen]:
-    """A process that listens on `port`, and is ended by its own process id."""
-    with subprocess.Popen([str(word) for word in words], **settings) as running:
-        try:
-            if port is not None:
-                wait_until(lambda: listens(port), f"{words[0]} listening")
-            yield running
-        finally:
-            running.send_signal(signal.SIGTERM)
-            try:
-                running.wait(20)
-            except subprocess.TimeoutExpired:
-                running.kill()
-
-
-def storescp(folder: Path, *options: str):
-    folder.mkdir(exist_ok=True)
-    return process("storescp", *options, "-od", folder, STORESCP, port=STORESCP)
-
-
-def orthanc(folder: Path, **changes):
-    folder.mkdir(exist_ok=True)
-    settings = {
-        "StorageDirectory": str(folder / "db"),
-        "IndexDirectory": str(folder / "db"),
-        "Plugins": [],
-        "HttpPort": WEB,
-        "DicomPort": ORTHANC,
-        "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
-        "DicomAlwaysAllowStore": True,
-        "DicomAlwaysAllowFind": True,
-        "UnknownSopClassAccepted": True,
-        **changes,
-    }
-    (folder / "orthanc.json").write_text(json.dumps(settings))
-    return process("Orthanc", folder / "orthanc.json", port=WEB, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-
-
-PLUGIN = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
-DICOMWEB = {"Plugins": [PLUGIN], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"}}
-PASSWORD = {"AuthenticationEnabled": True, "RegisteredUsers": {"spinescore": "open sesame"}}
-
-
-def ask(path: str, method: str = "GET", body: bytes | None = None) -> bytes:
-    """Orthanc's answer to a request of its REST."""
-    request = urllib.request.Request(f"http://127.0.0.1:{WEB}{path}", body, method=method)
-    with urllib.request.urlopen(request) as answer:
-        return answer.read()
-
-
-def stored(uid: str) -> bytes:
-    """The file of an instance that Orthanc has."""
-    (one,) = json.loads(ask("/tools/lookup", "POST", uid.encode()))
-    return ask(f"{one['Path']}/file")
-
-
-def instances() -> list[str]:
-    """The SOP Instance UIDs that Orthanc has."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{WEB}/instances?expand") as answer:
-        return sorted(one["MainDicomTags"]["SOPInstanceUID"] for one in json.load(answer))
 
 
 def parcels(folder: Path) -> list[Parcel]:
@@ -126,9 +49,12 @@ def parcels(folder: Path) -> list[Parcel]:
     bundle = appliance.write_bundle(folder / "bundle")
     study = load_study(*appliance.tiny_files(folder / "study"))
     report = appliance.open_scorer(bundle).score(study)
-    paths = write_results(study, report, folder / "results", formats=("sr", "gsps", "sc"))
-    uids = [(path, dcmread(path, stop_before_pixels=True)) for path in sorted(Path(one) for one in paths)]
-    return [Parcel(path, "sr", "", ds.SOPInstanceUID, ds.StudyInstanceUID, 1) for path, ds in uids]
+    paths = sorted(map(Path, write_results(study, report, folder / "results", formats=("sr", "gsps", "sc"))))
+    headers = [dcmread(path, stop_before_pixels=True) for path in paths]
+    return [
+        Parcel(path, "sr", "", ds.SOPInstanceUID, ds.StudyInstanceUID, 1)
+        for path, ds in zip(paths, headers, strict=True)
+    ]
 
 
 def destination(port: int, title: str = "ARCHIVE") -> DicomDestination:
@@ -143,9 +69,9 @@ def case_storescp_stores_the_same_objects(folder: Path) -> None:
         assert [archive.send(parcel) for parcel in sent] == [SENT] * len(sent)
         assert archive.holds(sent[0]) is False  # it cannot be asked
         archive.close()
-    stored = {dcmread(path).SOPInstanceUID: dcmread(path) for path in (folder / "archive").iterdir()}
-    assert len(stored) == len(sent) >= 3
-    assert all(stored[parcel.sop_instance_uid] == dcmread(parcel.path) for parcel in sent)
+    objects = {ds.SOPInstanceUID: ds for ds in map(dcmread, (folder / "archive").iterdir())}
+    assert len(objects) == len(sent) >= 3
+    assert all(objects[parcel.sop_instance_uid] == dcmread(parcel.path) for parcel in sent)
 
 
 def case_orthanc_says_what_it_has(folder: Path) -> None:
@@ -195,25 +121,26 @@ def case_an_archive_that_is_not_there_is_tried_later(folder: Path) -> None:
             time.sleep(0.05)
 
 
-def service(folder: Path, port: int, title: str, more: str = "") -> Path:
-    """The configuration of a node with a modality, and an archive that may report to it."""
-    bundle = appliance.write_bundle(folder / "bundle")
-    path = folder / "appliance.toml"
+def configuration(folder: Path, tables: str) -> Path:
+    """The configuration of a service with these tables."""
+    bundle, path = appliance.write_bundle(folder / "bundle"), folder / "appliance.toml"
     path.write_text(
-        f'[node]\nhost = "127.0.0.1"\nport = {NODE}\n'
-        '[[peer]]\nae_title = "MODALITY"\nhost = "127.0.0.1"\n'
-        f'[[peer]]\nae_title = "{title}"\nhost = "127.0.0.1"\n'
         f'[spool]\npath = "spool"\nreserve_gb = 0.001\n[score]\nbundle = "{bundle}"\ndevice = "cpu"\n'
-        "[study]\nquiet_s = 20\nquiet_complete_s = 0\n"
-        f'[[destination]]\nname = "archive"\nkind = "dicom"\nhost = "127.0.0.1"\nport = {port}\nae_title = "{title}"\n'
-        f'results = ["sr", "sc"]\n{more}'
+        f"[study]\nquiet_s = 20\nquiet_complete_s = 0\n{tables}"
     )
     return path
 
 
-def serve(config: Path):
-    words = (sys.executable, "-m", "spinescore.runtime.cli", "serve", "--config", config)
-    return process(*words, port=NODE, env={**os.environ, "SPINESCORE_CACHE": str(config.parent / "cache")})
+def service(folder: Path, port: int, title: str, more: str = "") -> Path:
+    """The configuration of a node with a modality, and an archive that may report to it."""
+    return configuration(
+        folder,
+        f'[node]\nhost = "127.0.0.1"\nport = {NODE}\n'
+        '[[peer]]\nae_title = "MODALITY"\nhost = "127.0.0.1"\n'
+        f'[[peer]]\nae_title = "{title}"\nhost = "127.0.0.1"\n'
+        f'[[destination]]\nname = "archive"\nkind = "dicom"\nhost = "127.0.0.1"\nport = {port}\nae_title = "{title}"\n'
+        f'results = ["sr", "sc"]\n{more}',
+    )
 
 
 def send_studies(folder: Path, count: int) -> set[str]:
@@ -225,15 +152,6 @@ def send_studies(folder: Path, count: int) -> set[str]:
         words = ["dcmsend", "-aet", "MODALITY", "-aec", "SPINESCORE", "127.0.0.1", NODE, *files]
         subprocess.run([str(word) for word in words], check=True)
     return uids
-
-
-def reports(folder: Path) -> list[str]:
-    """The Study Instance UIDs of the structured reports in a folder."""
-    whole = []
-    for path in folder.glob("SR*"):
-        with contextlib.suppress(Exception):
-            whole.append(str(dcmread(path).StudyInstanceUID))
-    return sorted(whole)
 
 
 def case_a_study_goes_from_the_modality_to_the_archive(folder: Path) -> None:
@@ -255,7 +173,7 @@ def case_an_archive_that_was_down_gets_each_report_once(folder: Path) -> None:
         sent = send_studies(folder, 3)
         spool = folder / "spool"
         wait_until(lambda: len(list((spool / "results").glob("*/set.json"))) == 3, "the scoring of three studies")
-        os.kill(running.pid, signal.SIGKILL)
+        running.kill()
         running.wait()
     wait_until(lambda: not listens(NODE), "the end of the service")
     with orthanc(folder / "orthanc"), serve(config):
@@ -270,13 +188,10 @@ def case_orthanc_confirms_what_it_keeps(folder: Path) -> None:
     node = {"DicomModalities": {"spinescore": ["SPINESCORE", "127.0.0.1", NODE]}}
     with orthanc(folder / "orthanc", **node), serve(config):
         send_studies(folder, 2)
-        words = [sys.executable, "-m", "spinescore.runtime.cli", "status", "--config", str(config), "--json"]
-
-        def confirmed() -> bool:
-            told = subprocess.run(words, capture_output=True, text=True)
-            return json.loads(told.stdout)["destinations"].get("archive") == {"committed": 6}
-
-        wait_until(confirmed, "the confirmation of two reports and four pictures")
+        wait_until(
+            lambda: states(config)["destinations"].get("archive") == {"committed": 6},
+            "the confirmation of two reports and four pictures",
+        )
         assert len(instances()) == 6
 
 
@@ -326,25 +241,6 @@ def case_orthanc_takes_results_by_its_rest(folder: Path) -> None:
         assert all(stored(parcel.sop_instance_uid) == parcel.path.read_bytes() for parcel in sent)
 
 
-def web_service(folder: Path, source: str = "") -> Path:
-    """The configuration of a service that takes studies from Orthanc and returns their reports to it."""
-    bundle = appliance.write_bundle(folder / "bundle")
-    path = folder / "appliance.toml"
-    path.write_text(
-        f'[spool]\npath = "spool"\nreserve_gb = 0.001\n[score]\nbundle = "{bundle}"\ndevice = "cpu"\n'
-        "[study]\nquiet_s = 20\nquiet_complete_s = 0\n"
-        f'[[source]]\nname = "pacs"\nkind = "orthanc"\nurl = "http://127.0.0.1:{WEB}"\npoll_s = 0.2\n{source}'
-        f'[[destination]]\nname = "vna"\nkind = "stow"\nurl = "http://127.0.0.1:{WEB}/dicom-web"\n'
-        'results = ["sr", "sc"]\n'
-    )
-    return path
-
-
-def serve_web(config: Path):
-    words = (sys.executable, "-m", "spinescore.runtime.cli", "serve", "--config", config)
-    return process(*words, env={**os.environ, "SPINESCORE_CACHE": str(config.parent / "cache")})
-
-
 def put_studies(folder: Path, numbers: range) -> None:
     """Give studies to Orthanc, and with each a file that is no radiograph."""
     for number in numbers:
@@ -357,22 +253,22 @@ def put_studies(folder: Path, numbers: range) -> None:
             ask("/instances", "POST", path.read_bytes())
 
 
-def states(config: Path) -> dict:
-    words = [sys.executable, "-m", "spinescore.runtime.cli", "status", "--config", str(config), "--json"]
-    return json.loads(subprocess.run(words, capture_output=True, text=True).stdout or "{}")
-
-
 def case_studies_come_from_orthanc_and_their_reports_return(folder: Path) -> None:
     """With Orthanc and libOrthancDicomWeb.so. The service and Orthanc are killed meanwhile, and Orthanc begins anew."""
-    config = web_service(folder)
+    config = configuration(
+        folder,
+        f'[[source]]\nname = "pacs"\nkind = "orthanc"\nurl = "http://127.0.0.1:{WEB}"\npoll_s = 0.2\n'
+        f'[[destination]]\nname = "vna"\nkind = "stow"\nurl = "http://127.0.0.1:{WEB}/dicom-web"\n'
+        'results = ["sr", "sc"]\n',
+    )
     with orthanc(folder / "orthanc", StableAge=1, **DICOMWEB):
         put_studies(folder, range(2))
-        with serve_web(config) as running:
+        with serve(config, port=None) as running:
             wait_until(lambda: len(instances()) >= 9, "some of the results")
             put_studies(folder, range(2, 4))
-            os.kill(running.pid, signal.SIGKILL)
+            running.kill()
             running.wait()
-        with serve_web(config):
+        with serve(config, port=None):
             wait_until(lambda: len(instances()) == 4 * 6, "the results of four studies")
             time.sleep(3.0)  # StableStudy, and our own results as changes
             assert len(instances()) == 4 * 6
@@ -381,7 +277,7 @@ def case_studies_come_from_orthanc_and_their_reports_return(folder: Path) -> Non
     assert told["received_objects"] == 8  # neither the other objects nor our own results
     assert told["quarantined"] == 0
     shutil.rmtree(folder / "orthanc")
-    with serve_web(config):
+    with serve(config, port=None):
         wait_until(lambda: "source-unreachable" in str(states(config)["last_faults"]), "the fault of the source")
         with orthanc(folder / "orthanc", **DICOMWEB):
             put_studies(folder, range(3, 5))

@@ -17,10 +17,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from cases_archives import NODE, STORESCP, process, raise_loopback, reports, storescp, wait_until
-
 from helpers import appliance
 from helpers.certificates import write_certificates
+from helpers.loopback import NODE, STORESCP, process, raise_loopback, reports, storescp, wait_until
 
 STUNNEL = 11114
 CLOCK = Path(__file__).resolve().parents[2] / "helpers" / "host" / "jumping_clock.c"

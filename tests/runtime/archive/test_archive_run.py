@@ -13,7 +13,6 @@ from spinescore.runtime.archive.scoring import read_entry, replaced, rows_of_ent
 from spinescore.runtime.archive.status import status_of
 from spinescore.runtime.archive.studylists import Entry
 from spinescore.runtime.followup import read_cohort
-from spinescore.runtime.scoring.bundleinfo import bundle_info
 from spinescore.runtime.scoring.report import StudyInfo
 
 pytest.importorskip("pyarrow", reason="tables are Parquet files")
@@ -178,17 +177,18 @@ def test_the_tables_are_a_cohort(undisturbed):
     assert {entry.report.total.value for entry in cohort.entries} == {26, None}
 
 
-def test_a_study_whose_results_cannot_be_written_is_scored_once_and_keeps_its_rows(source, scorer, tmp_path):
+def test_a_study_whose_results_cannot_be_written_is_scored_once_and_keeps_its_rows(
+    source, scorer, tmp_path, monkeypatch
+):
     files = tuple(sorted(str(path.relative_to(source)) for path in (source / "large" / "000").glob("0-*.dcm")))
-    entry, scored = Entry(0, "1.2.3", files), []
+    entry, scored = Entry(0, f"{archive.UID}.1000", files), []
     request = archive.request_of(source, "tiny", formats=("csv",))
 
-    def score(study):
-        scored.append(study)
-        return scorer.score(study)
+    score = scorer.score
+    monkeypatch.setattr(scorer, "score", lambda study, *more, **options: scored.append(study) or score(study, *more))
 
     def outcome(out):
-        return rows_of_entry(entry, read_entry(entry, request.base), score, bundle_info(scorer.bundle), request, out)
+        return rows_of_entry(entry, read_entry(entry, request.base), scorer, request, out)
 
     rows, unwritten = outcome(None)
     assert (len(rows), unwritten, len(scored)) == (27, None, 1)

@@ -4,8 +4,10 @@ A short script stands for the process, and does what a study's first file says.
 """
 
 import itertools
+import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,6 +25,7 @@ def say(**message): print(json.dumps(message), flush=True)
 say(progress="opening")
 if request["bundle"] == "bad": say(refused="no such bundle"); sys.exit(1)
 if request["bundle"] == "dies": os.kill(os.getpid(), signal.SIGKILL)
+if request["bundle"] == "hangs": time.sleep(60)
 facts = {"device": request["device"], "engine": "e", "precision": "p", "name": "n", "memory_bytes": 100 << 20}
 say(ready={**facts, "threads": request["threads"], "pid": os.getpid()})
 for line in sys.stdin.buffer:
@@ -31,6 +34,8 @@ for line in sys.stdin.buffer:
     if word == "crash": os.kill(os.getpid(), signal.SIGKILL)
     if word == "exit": sys.exit(3)
     if word == "hang": time.sleep(60)
+    if word == "stop": os.kill(os.getpid(), signal.SIGSTOP)
+    if word == "gone": say(refused="the archive is gone"); sys.exit(1)
     if word.startswith("once:") and not os.path.exists(word[5:]):
         open(word[5:], "w").close()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -47,16 +52,16 @@ def script(monkeypatch):
 
 
 def tasks(*words):
-    return [Task(Shard(0, 0), Entry(number, str(number), (word,))) for number, word in enumerate(words)]
+    return [Task(Shard(0, 0), Entry(number, str(number), tuple(word.split(" ")))) for number, word in enumerate(words)]
 
 
 class Heard:
     """A crew, and all that it said."""
 
     def __init__(self, count=2, bundle="b", timeout_s=60.0):
-        self.opened, self.notes = [], []
+        self.opened, self.notes, self.lines = [], [], []
         request = archive.request_of("base", bundle)
-        self.crew = Crew(request, count, timeout_s, self.opened.append, lambda line: None, self.note)
+        self.crew = Crew(request, count, timeout_s, self.opened.append, self.lines.append, self.note)
 
     def note(self, event, **facts):
         self.notes.append(facts)
@@ -81,23 +86,47 @@ def test_studies_that_end_their_process_are_isolated(count):
     heard = Heard(count)
     outcomes = heard.outcomes(*words)
     assert sorted(outcome.task.entry.number for outcome in outcomes) == list(range(len(words)))
-    codes = {outcome.task.entry.number: outcome.code for outcome in outcomes}
-    assert codes == {
-        number: "worker-crashed" if word in ("crash", "exit") else None for number, word in enumerate(words)
-    }
+    assert codes(outcomes) == ["worker-crashed" if word in ("crash", "exit") else None for word in words]
     assert {outcome.message for outcome in outcomes if outcome.code} == {"SIGKILL", "exit status 3"}
     assert [note["alone"] for note in heard.notes].count(True) == 4
 
 
-def test_a_study_that_holds_up_its_process_is_ended():
-    outcomes = Heard(2, timeout_s=0.5).outcomes("good", "hang", "good", "good", "good")
-    codes = [outcome.code for outcome in sorted(outcomes, key=lambda outcome: outcome.task.entry.number)]
-    assert codes == [None, "worker-timeout", None, None, None]
+def codes(outcomes):
+    return [outcome.code for outcome in sorted(outcomes, key=lambda outcome: outcome.task.entry.number)]
+
+
+@pytest.mark.parametrize("word", ["hang", "stop"])
+def test_a_study_that_holds_up_its_process_is_ended(word):
+    outcomes = Heard(2, timeout_s=0.5).outcomes("good", word, "good", "good", "good")
+    assert codes(outcomes) == [None, "worker-timeout", None, None, None]
+    assert {outcome.message for outcome in outcomes} == {None, "silent for 0.5 s"}
+
+
+def test_a_process_that_reads_nothing_holds_up_no_other():
+    many = f"good {'path' * 100_000}"  # more than a pipe holds
+    assert codes(Heard(2, timeout_s=0.5).outcomes("stop", *[many] * 5)) == ["worker-timeout", *[None] * 5]
+
+
+def test_a_process_that_cannot_be_ended_is_left_behind(monkeypatch):
+    monkeypatch.setattr(local, "_KILLED_S", 0.1)
+    kill, left = subprocess.Popen.kill, []
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda process: left.append(process))
+    outcomes = Heard(1, timeout_s=0.5).outcomes("hang")
+    for process in left:
+        kill(process)
+        process.wait()
+    assert codes(outcomes) == ["worker-timeout"]
+
+
+def test_no_silence_counts_while_this_process_is_stopped(monkeypatch):
+    seconds = itertools.count(0, 1000)
+    monkeypatch.setattr(local, "time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
+    assert codes(Heard(2).outcomes(*["good"] * 10)) == [None] * 10
 
 
 def test_a_study_that_ended_its_process_once_is_scored(tmp_path):
     outcomes = Heard(1).outcomes("good", f"once:{tmp_path / 'mark'}", "good")
-    assert [outcome.code for outcome in outcomes] == [None] * 3
+    assert codes(outcomes) == [None] * 3
 
 
 def test_a_message_about_results_is_passed_on():
@@ -109,6 +138,19 @@ def test_a_message_about_results_is_passed_on():
 def test_a_bundle_that_does_not_open_ends_the_run(bundle, message):
     with pytest.raises(ArchiveError, match=message):
         Heard(2, bundle).outcomes("good")
+
+
+def test_a_scorer_that_is_not_open_in_time_ends_the_run(monkeypatch):
+    monkeypatch.setattr(local, "_LEAST_OPEN_S", 0.6)
+    heard = Heard(1, "hangs", timeout_s=0.1)
+    with pytest.raises(ArchiveError, match=r"while they open the bundle \(silent for 0.6 s\)"):
+        heard.outcomes("good")
+    assert [line for line in heard.lines if "silent for 0.6 s" in line and "is started again" in line]
+
+
+def test_an_archive_that_is_gone_ends_the_run():
+    with pytest.raises(ArchiveError, match="the archive is gone"):
+        Heard(2).outcomes("good", "gone", "good")
 
 
 def test_closing_ends_the_processes():

@@ -21,6 +21,10 @@ class RayError(Exception):
     pass
 
 
+class GetTimeoutError(RayError):
+    pass
+
+
 class Remote:
     def __init__(self, function):
         self.remote = function
@@ -38,6 +42,10 @@ class Actor:
         self.ray.tries.append(entry["number"])
         if entry["files"][0] == "crash":
             raise RayError("lost")
+        if entry["files"][0] == "gone":
+            error = RayError("a long traceback")
+            error.cause = ArchiveError("the archive is gone")
+            raise error
         return [{"row": "study"}], None
 
 
@@ -49,7 +57,7 @@ class Ray(types.ModuleType):
     def __init__(self):
         super().__init__("ray")
         self.facts, self.tries, self.killed, self.options, self.up = {"device": "cpu"}, [], 0, None, False
-        self.exceptions = types.SimpleNamespace(RayError=RayError)
+        self.exceptions = types.SimpleNamespace(RayError=RayError, GetTimeoutError=GetTimeoutError)
 
     def init(self, **options):
         self.options, self.up = options, True
@@ -67,7 +75,7 @@ class Ray(types.ModuleType):
     def wait(self, references, num_returns, timeout):
         return references[:1], references[1:]
 
-    def get(self, reference):
+    def get(self, reference, timeout=None):
         return reference()
 
     def kill(self, actor):
@@ -129,6 +137,22 @@ def test_the_cluster_is_that_of_the_address(ray):
 def test_a_bundle_that_does_not_open_ends_the_run(ray):
     ray.facts = {"refused": "no such bundle"}
     with pytest.raises(ArchiveError, match="no such bundle"):
+        score(["good"])
+    assert not ray.up
+
+
+def test_an_archive_that_is_gone_ends_the_run(ray):
+    with pytest.raises(ArchiveError, match="^the archive is gone$"):
+        score(["good", "gone"])
+    assert not ray.up
+
+
+def test_an_actor_that_is_not_open_in_time_ends_the_run(ray, monkeypatch):
+    def get(reference, timeout):
+        raise GetTimeoutError
+
+    monkeypatch.setattr(ray, "get", get)
+    with pytest.raises(ArchiveError, match="opened no bundle for 3600 s"):
         score(["good"])
     assert not ray.up
 
