@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -53,7 +53,8 @@ _AGAIN_S = 5.0  # before a node or a destination that could not be opened is tri
 _FAULT_S = 600.0  # after which the same fault is noted again
 _MOST_NOTED = 100  # different faults of one code in that time: a peer can cause them at will, and each takes a commit
 _MORE = "there are more different faults of this kind than are noted; the metrics count them"
-_STUCK_S = 300.0  # that one delivery may take; an archive that is silent is given up after 30 s
+_STUCK_S = 600.0  # after which a delivery that does not come back is a fault; exchanges end after 200 s at most
+_HUNG_S = 3600.0  # after which the process is started again for it
 _REFUSALS = ("peer-refused", "dicom-fault", "not-dicom", "no-uid", "too-large", "file-unreadable")  # for the audit log
 
 
@@ -200,15 +201,30 @@ def _note(index: Index, clock: ServiceClock, noted: dict[tuple[str, str], float]
 
 def _send(config: Config) -> None:
     """Deliver to every destination, each in a thread."""
-    with _process(config) as (places, clock, _, say):
+    with _process(config) as (places, clock, index, say):
+        noted: dict[tuple[str, str], float] = {}
         moved_s = {destination.name: time.monotonic() for destination in config.destination}
         for destination in config.destination:
             arguments = (destination, config, places, clock, moved_s)
             threading.Thread(target=_deliver, args=arguments, name=f"spinescore-{destination.name}").start()
         while True:
-            if all(time.monotonic() - moved < _STUCK_S for moved in moved_s.values()):
+            silent_s = {name: time.monotonic() - at_s for name, at_s in moved_s.items()}
+            _note(index, clock, noted, _stuck(silent_s))
+            if max(silent_s.values(), default=0.0) < _HUNG_S:
                 say(alive=True)
             time.sleep(1.0)
+
+
+def _stuck(silent_s: Mapping[str, float]) -> list[Fault]:
+    """Return a fault for each destination whose delivery does not come back; the others go on meanwhile.
+
+    Exchanges over the network end by themselves. A lookup of a name, or a folder on another machine, cannot be ended.
+    """
+    text = (
+        "a delivery to the destination {} has hung for {:g} min; look at the name server, or at the disk of its folder"
+    )
+    return [Fault("destination-unreachable", text.format(name, _STUCK_S / 60))
+            for name, seconds in silent_s.items() if seconds >= _STUCK_S]  # fmt: skip
 
 
 def _web(config: Config) -> None:
