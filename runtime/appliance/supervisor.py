@@ -208,7 +208,8 @@ class _Loop:
                 self._dispatcher.hear_console(message)
         self._dispatcher.step(_LISTEN_S)
         if self._clock.now() >= self._clean_s:
-            clean(self._places, self._index, self._clock, self._spool)
+            for fault in clean(self._places, self._index, self._clock, self._spool):
+                self._say(f"{fault.code}: {fault.message}")
             self._clean_s = self._clock.now() + _CLEAN_S
 
     def _tell_in_time(self) -> None:

@@ -41,6 +41,10 @@ class Places:
         """Return the place of a received object."""
         return self.objects / sha256[:2] / f"{sha256}.dcm"
 
+    def quarantined(self, sha256: str) -> Path:
+        """Return the place of an object that is kept apart."""
+        return self.quarantine / f"{sha256}.dcm"
+
     def free_bytes(self) -> int:
         """Return the bytes that are free on the spool's disk."""
         return shutil.disk_usage(self.root).free

@@ -66,20 +66,6 @@ def test_a_resend_is_the_same_file(make, files):
     assert (appliance.study()["revision"], parts(appliance)) == (1, [])
 
 
-def test_the_same_uid_with_other_content_goes_to_quarantine(make, files, tmp_path):
-    appliance = make()
-    appliance.receive(files[0])
-    other = tmp_path / "other.dcm"
-    other.write_bytes(files[0].read_bytes()[:-2] + b"\1\1")
-    for _ in range(2):
-        (received,) = appliance.receive(other)
-        assert (received.status, received.fault.code) == ("quarantined", "quarantined")
-    (kept,) = appliance.places.quarantine.iterdir()
-    assert kept.read_bytes() == other.read_bytes()
-    assert len(objects(appliance)) == 1
-    assert [row["code"] for row in appliance.index.rows("SELECT code FROM faults")] == ["quarantined"]
-
-
 @pytest.mark.parametrize(
     ("content", "code"), [(b"no DICOM at all", "not-dicom"), (b"", "not-dicom"), (b"\0" * (2 << 20), "too-large")]
 )
