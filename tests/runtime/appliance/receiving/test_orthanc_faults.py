@@ -12,10 +12,10 @@ pytest.importorskip("dicomweb_client")
 from helpers.appliance import FakeClock
 from helpers.orthanc_double import OrthancDouble, reply
 from helpers.orthanc_followed import Followed, study
-from spinescore.runtime.appliance.configuration.config import SpoolPart
+from spinescore.runtime.appliance.configuration.config import Source, SpoolPart
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.receiving.orthancsource import Cursor
-from spinescore.runtime.appliance.receiving.sources import _Threaded
+from spinescore.runtime.appliance.receiving.sources import ThreadedSource
 from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.places import make_places
 from spinescore.runtime.appliance.store.spool import Spool
@@ -182,7 +182,8 @@ def test_the_thread_of_a_source_tells_what_it_sees_and_how_it_ended(tmp_path):
             return 0, [Fault("no-space", f"look {self.looks}")]
 
     places = make_places(tmp_path / "spool", 0)
-    source = _Threaded(lambda spool: Failing(), lambda: Spool(places, Index(places.index), FakeClock(), 1), 0.0)
+    table = Source("inbox", "folder", "x", poll_s=0.0)
+    source = ThreadedSource(table, lambda *_: Failing(), lambda: Spool(places, Index(places.index), FakeClock(), 1))
     told = []
     with pytest.raises(RuntimeError, match="a fault of ours"):
         collect(source, told)
