@@ -142,9 +142,13 @@ class OrthancSource:
         except ConnectionError as error:  # of this instance: the server has just given its list
             count = self._failed[1] + 1 if self._failed[0] == change.resource else 1
             self._failed = (change.resource, count)
-            if count < _MOST_FAILURES or len(cursor.aside) >= _MOST_ASIDE:
+            if count < _MOST_FAILURES:
                 self._keep_alone(cursor)
                 raise
+            if len(cursor.aside) >= _MOST_ASIDE:
+                self._keep_alone(cursor)
+                text = f"{_MOST_ASIDE} instances cannot be read ({error}); repair them there, or delete them"
+                raise ConnectionError(text) from None
             return self._put_aside(after, change.resource, str(error))
         return after
 

@@ -21,6 +21,7 @@ _VERSION = 103  # the hundreds change if the version before could not read the i
 _UNFINISHED = 1_000_000  # is added while the index has work that an earlier version would lose: it refuses the sum
 _STRICT_SINCE = (3, 37, 0)
 _BUSY_MS = 5000
+_LARGEST_JOURNAL = 16 << 20  # bytes that are left after a transaction; without a limit it keeps its largest size
 _FULL = "database or disk is full"
 _MOST_FAULTS = 1000
 _MOST_CHANGES = 1000
@@ -135,7 +136,8 @@ class Index:
             raise
 
     def _set_up(self) -> None:
-        for pragma in ("synchronous = FULL", "foreign_keys = ON", f"busy_timeout = {_BUSY_MS}"):
+        for pragma in ("synchronous = FULL", "foreign_keys = ON", f"busy_timeout = {_BUSY_MS}",
+                       f"journal_size_limit = {_LARGEST_JOURNAL}"):  # fmt: skip
             self._connection.execute(f"PRAGMA {pragma}")
         marks, version = divmod(self.one("PRAGMA user_version")[0], _UNFINISHED)
         later = f"the index {self._path} was made by a later version of spinescore (format {version})"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from spinescore.runtime.appliance.store.counts import add
 from spinescore.runtime.appliance.store.index import Index, IndexFull
 from spinescore.runtime.appliance.store.objects import Identity, read_identity
 from spinescore.runtime.appliance.store.past import FINISHED, past_content
-from spinescore.runtime.appliance.store.places import FULL, UNWRITABLE, Places
+from spinescore.runtime.appliance.store.places import FULL, UNWRITABLE, Places, new_part
 from spinescore.runtime.appliance.store.quarantine import note_quarantined
 from spinescore.runtime.appliance.store.studies import note_object
 from spinescore.runtime.files import file_sha256
@@ -110,7 +109,7 @@ class Spool:
         """
         if not self.places.has_room():
             raise self._no_space()
-        part = self.places.incoming / f"{uuid.uuid4().hex}.part"
+        part = new_part(self.places.incoming, ".part")
         try:
             sha256, size = self._write(part, content)
             return self._keep(part, sha256, size, read_identity(part), association, along)

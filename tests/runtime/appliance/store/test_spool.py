@@ -368,3 +368,16 @@ def test_files_that_stay_are_taken_in_once(make, files, tmp_path):
     source.poll()
     assert not taken
     assert (tmp_path / "inbox" / files[0].name).exists()
+
+
+def test_parts_of_processes_that_were_killed_are_removed_while_the_service_runs(make):
+    """Each process names its parts; those of this one, and files of others, stay."""
+    appliance = make()
+    incoming, ended = appliance.places.incoming, (1 << 22) + 1  # no process has this number
+    ours = places.new_part(incoming, ".part")
+    for name in (ours.name, f"{ended}-a.part", "reserve.part", f"{ended}-a.console"):
+        (incoming / name).write_bytes(b"half")
+    (incoming / f"{ended}-b.results").mkdir()
+    (incoming / f"{ended}-b.results" / "sr.dcm").write_bytes(b"half")
+    places.remove_parts(appliance.places, [os.getpid(), None])
+    assert set(parts(appliance)) == {ours.name, "reserve.part", f"{ended}-a.console"}
