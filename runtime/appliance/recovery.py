@@ -9,13 +9,14 @@ from pathlib import Path
 
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.configuration.config import SpoolPart
-from spinescore.runtime.appliance.fault import Refused
+from spinescore.runtime.appliance.fault import Fault, Refused
 from spinescore.runtime.appliance.seen import audit
 from spinescore.runtime.appliance.sending.delivery import EXPIRES_S
 from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.objects import read_identity
 from spinescore.runtime.appliance.store.past import FINISHED, forget, past_content
 from spinescore.runtime.appliance.store.places import Places
+from spinescore.runtime.appliance.store.quarantine import limit_quarantine, recover_quarantine
 from spinescore.runtime.appliance.store.reviews import note_scored
 from spinescore.runtime.appliance.store.studies import note_object
 from spinescore.runtime.appliance.store.summaries import fill_summaries
@@ -39,7 +40,7 @@ def recover(places: Places, index: Index, clock: Clock) -> None:
     for path in (*places.incoming.iterdir(), *places.views.iterdir()):
         patiently(partial(shutil.rmtree, path) if path.is_dir() else path.unlink)
     _index_objects(places, index, clock)
-    _index_quarantine(places, index, clock)
+    recover_quarantine(places, index, clock)
     with index.transaction():
         index.change("UPDATE associations SET closed_s = ? WHERE closed_s IS NULL", clock.now())
         index.change("UPDATE studies SET state = 'due', interruptions = interruptions + 1 WHERE state = 'scoring'")
@@ -78,21 +79,11 @@ def _index_objects(places: Places, index: Index, clock: Clock) -> None:
                        study_instance_uid=identity.study_uid, study=study, code=identity.code)  # fmt: skip
 
 
-def _index_quarantine(places: Places, index: Index, clock: Clock) -> None:
-    for path in sorted(places.quarantine.glob("*.dcm")):
-        if index.one("SELECT 1 FROM quarantine WHERE sha256 = ?", path.stem) is None:
-            try:
-                uid = read_identity(path).sop_instance_uid
-            except Refused:  # a file of somebody else
-                continue
-            with index.transaction():
-                index.insert("quarantine", sha256=path.stem, sop_instance_uid=uid,
-                             received_at=clock.date().isoformat(timespec="seconds"))  # fmt: skip
-                audit.note(index, clock, "quarantined", sha256=path.stem, sop_instance_uid=uid)
+def clean(places: Places, index: Index, clock: Clock, keep: SpoolPart) -> list[Fault]:
+    """Remove objects, results and rows some time after their last delivery, but none that may still be needed.
 
-
-def clean(places: Places, index: Index, clock: Clock, keep: SpoolPart) -> None:
-    """Remove objects, results and rows some time after their last delivery, but none that may still be needed."""
+    Returns the faults that a person has to know.
+    """
     now = clock.now()
     with index.transaction():
         index.keep("latest_s", repr(now))
@@ -103,10 +94,11 @@ def clean(places: Places, index: Index, clock: Clock, keep: SpoolPart) -> None:
     _clean_objects(places, index, now - keep.objects_h * _HOUR_S)
     _clean_results(places, index, now - keep.results_d * _DAY_S)
     _clean_console(places, now - keep.results_d * _DAY_S)
-    _clean_quarantine(places, index)
+    fault = limit_quarantine(places, index, clock, keep)
     forget(index, clock, now - keep.index_d * _DAY_S)
     note_scored(index)
     places.fill_reserve()
+    return [] if fault is None else [fault]
 
 
 def _clean_objects(places: Places, index: Index, before_s: float) -> None:
@@ -138,14 +130,6 @@ def _clean_results(places: Places, index: Index, before_s: float) -> None:
                 index.change("UPDATE results SET removed = 1 WHERE input_key = ?", row["input_key"])
         for row in rows:
             _remove_folder(places, places.results / row["input_key"])
-
-
-def _clean_quarantine(places: Places, index: Index) -> None:
-    """Remove the rows of files that a person took out of the quarantine."""
-    for row in index.rows("SELECT sha256 FROM quarantine"):
-        if not (places.quarantine / f"{row['sha256']}.dcm").exists():
-            with index.transaction():
-                index.change("DELETE FROM quarantine WHERE sha256 = ?", row["sha256"])
 
 
 def _clean_console(places: Places, before_s: float) -> None:

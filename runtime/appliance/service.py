@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -48,12 +48,13 @@ if TYPE_CHECKING:
 __all__ = ["main", "open_places"]
 
 _GIB = 1 << 30
-_LOOK_S = 0.25  # between two looks for deliveries
+_LOOK_S = 0.25  # between two looks for deliveries, and for what sources and the node tell
 _AGAIN_S = 5.0  # before a node or a destination that could not be opened is tried again
 _FAULT_S = 600.0  # after which the same fault is noted again
 _MOST_NOTED = 100  # different faults of one code in that time: a peer can cause them at will, and each takes a commit
 _MORE = "there are more different faults of this kind than are noted; the metrics count them"
-_STUCK_S = 300.0  # that one delivery may take; an archive that is silent is given up after 30 s
+_STUCK_S = 600.0  # after which a delivery that does not come back is a fault; exchanges end after 200 s at most
+_HUNG_S = 3600.0  # after which the process is started again for it
 _REFUSALS = ("peer-refused", "dicom-fault", "not-dicom", "no-uid", "too-large", "file-unreadable")  # for the audit log
 
 
@@ -82,42 +83,22 @@ def main(request: str) -> None:
 
 
 def _receive(config: Config) -> None:
-    """Look into every source again and again."""
+    """Listen as the DICOM node, and have every source looked into again and again."""
     with _process(config) as (places, clock, index, say):
         spool = Spool(places, index, clock, config.spool.max_object_mb << 20)
         for source in config.source:
             with suppress(IndexFull):
                 spool.close_associations(source.name)
-        beat = _beating(say)
-        sources = {source.name: open_source(source, config, places, clock, beat) for source in config.source}
+        sources = [open_source(source, config, places, clock) for source in config.source]
         noted: dict[tuple[str, str], float] = {}
-        next_s = dict.fromkeys(sources, clock.now())
-        pending = dict.fromkeys(sources, 1)
         node, rejected = _Node(config, places, clock, spool), Tally(index, clock, "rejected")
         while True:
-            _note(index, clock, noted, node.step())
-            rejected.add(node.refusals())
-            for source in config.source:
-                if clock.now() < next_s[source.name]:
-                    continue
-                pending[source.name], faults = sources[source.name].look()
-                next_s[source.name] = clock.now() + source.poll_s
-                _note(index, clock, noted, faults)
-            say(pending=sum(pending.values()) + node.associations, listening=node.is_listening)
-            time.sleep(max(0.02, min(1.0, min(next_s.values(), default=clock.now() + 1.0) - clock.now())))
-
-
-def _beating(say: Callable[..., None]) -> Callable[[], None]:
-    """Return a function that a loop calls as often as it likes; it tells the supervisor at most once a second."""
-    last_s = 0.0
-
-    def beat() -> None:
-        nonlocal last_s
-        if time.monotonic() - last_s >= 1.0:
-            last_s = time.monotonic()
-            say(alive=True)
-
-    return beat
+            faults, refusals = node.step()
+            rejected.add(refusals)
+            looks = [source.look() for source in sources]
+            _note(index, clock, noted, [*faults, *(fault for _, some in looks for fault in some)])
+            say(pending=sum(waiting for waiting, _ in looks) + node.associations, listening=node.is_listening)
+            time.sleep(_LOOK_S)
 
 
 class _Node:
@@ -139,8 +120,8 @@ class _Node:
         """Whether it takes connections."""
         return self._receiver is not None and self._receiver.is_listening
 
-    def step(self) -> list[Fault]:
-        """Start the node if it is wanted and does not listen; return the faults since the last call.
+    def step(self) -> tuple[list[Fault], Mapping[Refusal, int]]:
+        """Start the node if it is wanted and does not listen. Return faults and refusals since the last call.
 
         If a node that listened does so no more, this process ends and is started again.
         """
@@ -153,17 +134,13 @@ class _Node:
                 self._start(node)
             except OSError as error:
                 reason = error.strerror or brief(error)
-                return [Fault("node-unavailable", f"the node cannot listen at {node.host} port {node.port} ({reason})")]
+                text = f"the node cannot listen at {node.host} port {node.port} ({reason})"
+                return [Fault("node-unavailable", text)], {}
         if self._events is None:
-            return []
+            return [], {}
         with suppress(IndexFull):
             self._events.end_late(self._spool)
-        return [self._events.faults.get() for _ in range(self._events.faults.qsize())]
-
-    def refusals(self) -> list[Refusal]:
-        """Return the kinds of all refusals since the last call."""
-        refusals = None if self._events is None else self._events.refusals
-        return [] if refusals is None else [refusals.get() for _ in range(refusals.qsize())]
+        return self._events.take()
 
     def _start(self, settings: Node) -> None:
         from spinescore.runtime.appliance.receiving import node
@@ -200,15 +177,30 @@ def _note(index: Index, clock: ServiceClock, noted: dict[tuple[str, str], float]
 
 def _send(config: Config) -> None:
     """Deliver to every destination, each in a thread."""
-    with _process(config) as (places, clock, _, say):
+    with _process(config) as (places, clock, index, say):
+        noted: dict[tuple[str, str], float] = {}
         moved_s = {destination.name: time.monotonic() for destination in config.destination}
         for destination in config.destination:
             arguments = (destination, config, places, clock, moved_s)
             threading.Thread(target=_deliver, args=arguments, name=f"spinescore-{destination.name}").start()
         while True:
-            if all(time.monotonic() - moved < _STUCK_S for moved in moved_s.values()):
+            silent_s = {name: time.monotonic() - at_s for name, at_s in moved_s.items()}
+            _note(index, clock, noted, _stuck(silent_s))
+            if max(silent_s.values(), default=0.0) < _HUNG_S:
                 say(alive=True)
             time.sleep(1.0)
+
+
+def _stuck(silent_s: Mapping[str, float]) -> list[Fault]:
+    """Return a fault for each destination whose delivery does not come back; the others go on meanwhile.
+
+    Exchanges over the network end by themselves. A lookup of a name, or a folder on another machine, cannot be ended.
+    """
+    text = (
+        "a delivery to the destination {} has hung for {:g} min; look at the name server, or at the disk of its folder"
+    )
+    return [Fault("destination-unreachable", text.format(name, _STUCK_S / 60))
+            for name, seconds in silent_s.items() if seconds >= _STUCK_S]  # fmt: skip
 
 
 def _web(config: Config) -> None:

@@ -20,7 +20,7 @@ from spinescore.runtime.appliance.sending.destinations import note_destinations
 from spinescore.runtime.appliance.service import open_places
 from spinescore.runtime.appliance.store.counts import add
 from spinescore.runtime.appliance.store.index import Index, IndexFull, damage
-from spinescore.runtime.appliance.store.places import Places, filesystem_of, locked
+from spinescore.runtime.appliance.store.places import Places, filesystem_of, locked, remove_parts
 from spinescore.runtime.appliance.work.consolejob import remove_folders
 from spinescore.runtime.appliance.work.consolequeue import FOR_CONSOLES, ConsoleQueue
 from spinescore.runtime.appliance.work.dispatch import Dispatcher
@@ -82,6 +82,11 @@ class _Process:
             self._next_s = now + min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** max(0, min(self._failures - 1, 10)))
             self._say(f"the process {self.role} ended ({ended}) and is started again")
         return ended is not None
+
+    @property
+    def pid(self) -> int | None:
+        """The number of the process; None if it does not run."""
+        return self._child.pid
 
     def for_consoles(self) -> list[Message]:
         """Return what it said on jobs of consoles since the last call."""
@@ -155,7 +160,8 @@ def serve(
             if filesystem_of(places.root) in _IN_MEMORY:
                 say(f"the spool {places.root} is in memory: what it has is lost when the machine stops; name a folder "
                     "on a disk for studies that matter")  # fmt: skip
-        loop = _Loop(config, places, index, clock, dispatcher, children, say, bundle.sha256[:_SHOWN], systemd)
+        loop = _Loop(config, places, index, clock, dispatcher, worker, children, say, bundle.sha256[:_SHOWN],
+                     systemd)  # fmt: skip
         loop.run(stop, until_idle, expects)
 
 
@@ -174,9 +180,10 @@ class _Loop:
     """The supervisor's loop over its processes, the worker and what has to be cleaned up."""
 
     def __init__(self, config: Config, places: Places, index: Index, clock: ServiceClock, dispatcher: Dispatcher,
-                 children: list[_Process], say: Say, bundle: str, systemd: Systemd) -> None:  # fmt: skip
+                 worker: ProcessWorker, children: list[_Process], say: Say, bundle: str,
+                 systemd: Systemd) -> None:  # fmt: skip
         self._spool, self._places, self._index, self._clock = config.spool, places, index, clock
-        self._dispatcher, self._children, self._say = dispatcher, children, say
+        self._dispatcher, self._worker, self._children, self._say = dispatcher, worker, children, say
         self._clean_s = self._tell_s = self._fed_s = clock.now()
         self._systemd, self._ready, self._told = systemd, False, None
         self._node, self._bundle = config.node is not None, bundle
@@ -208,7 +215,9 @@ class _Loop:
                 self._dispatcher.hear_console(message)
         self._dispatcher.step(_LISTEN_S)
         if self._clock.now() >= self._clean_s:
-            clean(self._places, self._index, self._clock, self._spool)
+            for fault in clean(self._places, self._index, self._clock, self._spool):
+                self._say(f"{fault.code}: {fault.message}")
+            remove_parts(self._places, [os.getpid(), self._worker.pid, *(child.pid for child in self._children)])
             self._clean_s = self._clock.now() + _CLEAN_S
 
     def _tell_in_time(self) -> None:

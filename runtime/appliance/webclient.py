@@ -13,7 +13,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -29,6 +29,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, ProtocolError, Re
 
 from spinescore.runtime.appliance.configuration.endpoints import Web
 from spinescore.runtime.appliance.configuration.secret import read_secret
+from spinescore.runtime.appliance.deadline import Deadline
 from spinescore.runtime.appliance.fault import Denied, Unsent
 
 __all__ = ["Answer", "WebClient", "open_session", "raise_if_denied"]
@@ -179,43 +180,14 @@ class _Adapter(HTTPAdapter):
                 deadline.cancel()
 
 
-class _Deadline:
-    """Ends an exchange whose time is over. The time-out of a socket is no limit: it begins anew with each byte."""
-
-    def __init__(self, seconds: float) -> None:
-        self.is_over = False
-        self._socket: socket.socket | None = None
-        self._timer = threading.Timer(seconds, self._end)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def watch(self, connection: socket.socket) -> None:
-        """End this connection, too, when the time is over; it is closed here."""
-        self._socket = connection
-        if self.is_over:  # while it was made
-            self._end()
-
-    def cancel(self) -> None:
-        self._timer.cancel()
-        connection, self._socket = self._socket, None
-        if connection is not None:
-            connection.close()
-
-    def _end(self) -> None:
-        self.is_over, connection = True, self._socket
-        if connection is not None:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-
 class _Current(threading.local):
     """The deadline of a thread's exchange."""
 
-    deadline: _Deadline | None = None
+    deadline: Deadline | None = None
 
-    def begin(self, seconds: float) -> _Deadline:
+    def begin(self, seconds: float) -> Deadline:
         self.end()
-        self.deadline = _Deadline(seconds)
+        self.deadline = Deadline(seconds)
         return self.deadline
 
     def end(self) -> None:

@@ -79,7 +79,9 @@ def _lines(state: dict[str, Any]) -> Iterator[str]:
         yield f"parked       {_counted(state['parked'])}"
     waiting_s = state["oldest_waiting_s"]
     yield f"oldest wait  {'nothing waits' if waiting_s is None else f'{waiting_s:.0f} s'}"
-    yield f"objects      {state['received_objects']} received, {state['quarantined']} in quarantine"
+    removed = f", {state['quarantine_removed']} removed from it" if state["quarantine_removed"] else ""
+    size = f" ({state['quarantine_bytes'] / 1e9:.1f} GB)" if state["quarantined"] else ""
+    yield f"objects      {state['received_objects']} received, {state['quarantined']} in quarantine{size}{removed}"
     if state["not_radiographs"]:
         yield f"not scored   {_counted(state['not_radiographs'])}"
     for name, counts in state["destinations"].items():

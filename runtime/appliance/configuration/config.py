@@ -80,6 +80,8 @@ class SpoolPart:
     objects_h: Annotated[float, Within(0.0, 1e6), OPTIONAL] = 24.0
     results_d: Annotated[float, Within(0.0, 1e5), OPTIONAL] = 30.0
     index_d: Annotated[float, Within(0.0, 1e5), OPTIONAL] = 365.0
+    quarantine_gb: Annotated[float, Within(0.0, 1e6), OPTIONAL] = 5.0
+    quarantine_d: Annotated[float, Within(0.0, 1e5), OPTIONAL] = 90.0
 
 
 @dataclass(frozen=True)

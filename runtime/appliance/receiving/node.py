@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from queue import SimpleQueue
+from threading import Lock
 
 from pydicom import Dataset
 
@@ -26,16 +28,19 @@ __all__ = ["SOURCE", "NodeEvents", "open_receiver"]
 
 SOURCE = "dicom node"  # the name of its associations in the index
 
+_MOST_FAULTS = 1000  # that wait to be told; a peer can cause them at will
+
 
 class NodeEvents:
-    """Stores what arrives, each object in the thread of its association. `faults` are for the log and for status."""
+    """Stores what arrives, each object in the thread of its association. `take` gives the faults to log and status."""
 
     def __init__(self, places: Places, clock: Clock, max_object_bytes: int) -> None:
         self._places, self._clock, self._max_bytes = places, clock, max_object_bytes
         self._associations: dict[int, Association] = {}
         self._ended: SimpleQueue[Association] = SimpleQueue()
-        self.faults: SimpleQueue[Fault] = SimpleQueue()
-        self.refusals: SimpleQueue[Refusal] = SimpleQueue()  # for the metrics
+        self._faults: deque[Fault] = deque(maxlen=_MOST_FAULTS)
+        self._refusals: Counter[Refusal] = Counter()  # for the metrics
+        self._lock = Lock()  # of the two
 
     def store(self, arrival: Arrival) -> None:
         """Return after the object is on the disk and in the index.
@@ -48,11 +53,15 @@ class NodeEvents:
                 received = spool.receive(arrival.parts, association)
             except Refused as error:
                 if error.fault.code in LATER:
-                    self.faults.put(error.fault)
+                    self._note(error.fault)
                     raise NotStored(error.fault.message) from None
                 raise ValueError(error.fault.message) from None
         if received.fault is not None:
-            self.faults.put(received.fault)
+            self._note(received.fault)
+
+    def _note(self, fault: Fault) -> None:
+        with self._lock:
+            self._faults.append(fault)
 
     def ready(self) -> bool:
         """Return whether there is room in the spool."""
@@ -74,9 +83,18 @@ class NodeEvents:
 
     def refused(self, peer: str, reason: str, kind: Refusal) -> None:
         """Note that a connection, an association or an object was refused."""
-        self.refusals.put(kind)
-        text = f"{peer} was refused: {reason}"
-        self.faults.put(Fault("dicom-fault", text) if kind == "fault" else Fault("peer-refused", text))
+        fault = Fault("dicom-fault" if kind == "fault" else "peer-refused", f"{peer} was refused: {reason}")
+        with self._lock:
+            self._refusals[kind] += 1
+            self._faults.append(fault)
+
+    def take(self) -> tuple[list[Fault], Counter[Refusal]]:
+        """Return the faults since the last call, the last of them if they are many, and the number of refusals."""
+        with self._lock:
+            faults, refusals = list(self._faults), self._refusals
+            self._faults.clear()
+            self._refusals = Counter()
+        return faults, refusals
 
     def committed(self, peer: Peer, report: Dataset) -> None:
         """Note what an archive says that it keeps."""

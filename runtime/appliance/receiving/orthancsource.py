@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +33,7 @@ _TRAIL = 64
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 60.0
 _MOST_FAILURES = 4  # to get one instance, before the others go on without it
 _ASIDE_S = 900.0
+_MOST_ASIDE = 500  # instances that are set aside; with more of them the source waits for a person
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}")
 
 
@@ -71,8 +73,10 @@ class Cursor:
 class OrthancSource:
     """Takes in the radiographs that one Orthanc received. Use it in one thread, with a `Spool` of that thread."""
 
-    def __init__(self, source: Source, spool: Spool, clock: Clock) -> None:
+    def __init__(self, source: Source, spool: Spool, clock: Clock, *, beat: Callable[[], None] = lambda: None) -> None:
+        """`beat` is called for each change, as a look may take long."""
         self._source, self._spool, self._clock, self._client = source, spool, clock, WebClient(source.web)
+        self._beat = beat
         self._classes = {uid for uid, kind in SOP_CLASSES.items() if kind.name in source.classes}
         self._fact = f"cursor of {source.name}"
         self._faults: list[Fault] = []
@@ -129,6 +133,7 @@ class OrthancSource:
 
     def _pass(self, change: _Change, cursor: Cursor, association: Association) -> Cursor:
         """Take in the instance of a change; return the cursor after it, which is kept if an object was stored."""
+        self._beat()
         after = cursor.after(change)
         if change.kind != "NewInstance" or not _ID.fullmatch(change.resource):
             return after
@@ -140,6 +145,10 @@ class OrthancSource:
             if count < _MOST_FAILURES:
                 self._keep_alone(cursor)
                 raise
+            if len(cursor.aside) >= _MOST_ASIDE:
+                self._keep_alone(cursor)
+                text = f"{_MOST_ASIDE} instances cannot be read ({error}); repair them there, or delete them"
+                raise ConnectionError(text) from None
             return self._put_aside(after, change.resource, str(error))
         return after
 
@@ -173,6 +182,7 @@ class OrthancSource:
         """Try the instances again that could not be read; return the cursor without those that could."""
         self._aside_s = self._clock.now() + _ASIDE_S
         for instance in cursor.aside:
+            self._beat()
             after = replace(cursor, aside=tuple(one for one in cursor.aside if one != instance))
             try:
                 with self._spool.association(self._source.name) as association:

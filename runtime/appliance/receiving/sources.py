@@ -1,13 +1,12 @@
-"""The sources by the `kind` of their table in the configuration. A source that waits for a network has a thread."""
+"""The sources by the `kind` of their table in the configuration. A thread for each: one that hangs is alone."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
-from queue import SimpleQueue
 from typing import Protocol
 
 from spinescore.runtime.appliance.clock import Clock
@@ -15,13 +14,17 @@ from spinescore.runtime.appliance.configuration.config import Config
 from spinescore.runtime.appliance.configuration.config import Source as Table
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.receiving.watchedfolder import FolderSource
-from spinescore.runtime.appliance.store.index import Index, IndexFull
+from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.places import Places
 from spinescore.runtime.appliance.store.spool import Spool
 
-__all__ = ["Source", "open_source"]
+__all__ = ["Source", "ThreadedSource", "open_source"]
 
-_NEXT_S = 0.02  # between two looks if more objects wait
+_NEXT_S = 0.02  # between two looks if an Orthanc has more objects
+_HUNG_S = 600.0  # after which a look that gets no further is a fault; exchanges over HTTP end after 200 s at most
+_MOST_FAULTS = 1000  # that wait to be told; the oldest ones are dropped
+
+Beat = Callable[[], None]  # says that a look gets further
 
 
 class Source(Protocol):
@@ -31,77 +34,67 @@ class Source(Protocol):
         """Take in the objects that are ready; return how many still wait, and the faults of refused objects."""
 
 
-def open_source(table: Table, config: Config, places: Places, clock: Clock, beat: Callable[[], None]) -> Source:
-    """Return the source that a table `source` of the configuration means. It calls `beat` while a look takes long."""
-    return _OPENERS[table.kind](table, lambda: _spool(config, places, clock), clock, beat)
+class ThreadedSource:
+    """A source with a thread of its own."""
 
-
-def _spool(config: Config, places: Places, clock: Clock) -> Spool:
-    index = Index(places.index, places.release_reserve)
-    return Spool(places, index, clock, config.spool.max_object_mb << 20)
-
-
-class _Folder:
-    """A folder; if it is missing, that is a fault and no exception."""
-
-    def __init__(self, table: Table, spool: Spool, clock: Clock, beat: Callable[[], None]) -> None:
-        self._name, self._source = table.name, FolderSource(table, spool, clock, beat=beat)
-
-    def look(self) -> tuple[int, list[Fault]]:
-        try:
-            return self._source.poll(), self._source.faults
-        except IndexFull as error:
-            return 1, [Fault(error.code, str(error))]
-        except OSError as error:
-            if error.filename is None or not self._source.contains(Path(error.filename)):
-                raise
-            reason = f"({error.strerror}); mount or make it, or let it be read"
-            return 0, [Fault("source-unreachable", f"a folder of the source {self._name} cannot be read {reason}")]
-
-
-class _Threaded:
-    """A source with a thread of its own, so that no server holds up other sources. `look` returns its last state."""
-
-    def __init__(self, open_it: Callable[[Spool], Source], open_spool: Callable[[], Spool], poll_s: float) -> None:
-        self._open, self._open_spool, self._poll_s = open_it, open_spool, poll_s
-        self._waiting = 1
+    def __init__(
+        self,
+        table: Table,
+        open_it: Callable[[Table, Spool, Beat], Source],
+        open_spool: Callable[[], Spool],
+        again_s: float | None = None,
+    ) -> None:
+        """`again_s` is the time to the next look if objects wait; without it it is `poll_s`, as always."""
+        self._table, self._open, self._open_spool, self._again_s = table, open_it, open_spool, again_s
+        self._waiting, self._moved_s = 1, time.monotonic()
         self._error: BaseException | None = None
-        self._faults: SimpleQueue[Fault] = SimpleQueue()
+        self._faults: deque[Fault] = deque(maxlen=_MOST_FAULTS)
         threading.Thread(target=self._run, name="spinescore-source", daemon=True).start()
 
     def look(self) -> tuple[int, list[Fault]]:
+        """Return at once how many objects still waited after the last look, and the faults since the last call."""
         error = self._error
-        faults = [self._faults.get() for _ in range(self._faults.qsize())]
+        faults = [self._faults.popleft() for _ in range(len(self._faults))]
         if error is not None and not faults:
             raise error  # a fault of ours ends the process, which is started again
+        if time.monotonic() - self._moved_s >= _HUNG_S:
+            text = f"the source {self._table.name} has hung for {_HUNG_S / 60:g} min; look at its disk, or its server"
+            faults.append(Fault("source-unreachable", text))
         return self._waiting, faults
+
+    def _beat(self) -> None:
+        self._moved_s = time.monotonic()
 
     def _run(self) -> None:
         try:
-            spool = self._open_spool()
+            spool, poll_s = self._open_spool(), self._table.poll_s
             with closing(spool.index):
-                source = self._open(spool)
+                source = self._open(self._table, spool, self._beat)
                 while True:
                     self._waiting, faults = source.look()
-                    for fault in faults:
-                        self._faults.put(fault)
-                    time.sleep(min(self._poll_s, _NEXT_S) if self._waiting and not faults else self._poll_s)
+                    self._beat()
+                    self._faults.extend(faults)
+                    is_soon = self._again_s is not None and self._waiting and not faults
+                    time.sleep(min(poll_s, self._again_s or poll_s) if is_soon else poll_s)
         except BaseException as error:
             self._error = error
 
 
-_OpenSpool = Callable[[], Spool]
+def open_source(table: Table, config: Config, places: Places, clock: Clock) -> ThreadedSource:
+    """Return the source that a table `source` of the configuration means. Its thread runs."""
 
+    def open_spool() -> Spool:
+        index = Index(places.index, places.release_reserve)
+        return Spool(places, index, clock, config.spool.max_object_mb << 20)
 
-def _folder(table: Table, open_spool: _OpenSpool, clock: Clock, beat: Callable[[], None]) -> Source:
-    return _Folder(table, open_spool(), clock, beat)
+    def open_folder(table: Table, spool: Spool, beat: Beat) -> Source:
+        return FolderSource(table, spool, clock, beat=beat)
 
+    def open_orthanc(table: Table, spool: Spool, beat: Beat) -> Source:
+        from spinescore.runtime.appliance.receiving.orthancsource import OrthancSource
 
-def _orthanc(table: Table, open_spool: _OpenSpool, clock: Clock, beat: Callable[[], None]) -> Source:
-    from spinescore.runtime.appliance.receiving.orthancsource import OrthancSource
+        return OrthancSource(table, spool, clock, beat=beat)
 
-    return _Threaded(lambda spool: OrthancSource(table, spool, clock), open_spool, table.poll_s)
-
-
-_Opener = Callable[[Table, _OpenSpool, Clock, Callable[[], None]], Source]
-_OPENERS: dict[str, _Opener] = {"folder": _folder, "orthanc": _orthanc}
+    if table.kind == "folder":
+        return ThreadedSource(table, open_folder, open_spool)
+    return ThreadedSource(table, open_orthanc, open_spool, _NEXT_S)

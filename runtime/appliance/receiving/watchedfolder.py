@@ -10,6 +10,7 @@ from pathlib import Path
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.configuration.config import Source
 from spinescore.runtime.appliance.fault import LATER, Fault, Refused
+from spinescore.runtime.appliance.store.index import IndexFull
 from spinescore.runtime.appliance.store.objects import is_whole
 from spinescore.runtime.appliance.store.spool import Spool
 from spinescore.runtime.files import open_regular
@@ -45,10 +46,23 @@ class FolderSource:
         self._seen: dict[Path, _Seen] = {}
         self.faults: list[Fault] = []  # of the last `poll`
 
+    def look(self) -> tuple[int, list[Fault]]:
+        """Take in the files that are ready; return how many still wait, and the faults, also of a missing folder."""
+        try:
+            return self.poll(), self.faults
+        except IndexFull as error:
+            return 1, [Fault(error.code, str(error))]
+        except OSError as error:
+            path = None if error.filename is None else Path(error.filename)
+            if path is None or not (self._folder == path or self._folder in path.parents):
+                raise
+            text = f"a folder of the source {self._source.name} cannot be read ({error.strerror})"
+            return 0, [Fault("source-unreachable", f"{text}; mount or make it, or let it be read")]
+
     def poll(self) -> int:
         """Take in the files that are ready; return how many still wait. Raises `OSError` if the folder is not there."""
         self.faults = []
-        ready, waiting = self._look()
+        ready, waiting = self._sort_files()
         if ready:
             with self._spool.association(self._source.name) as association:
                 for path in ready:
@@ -79,11 +93,7 @@ class FolderSource:
             text = f"a file of the source {self._source.name} was taken in and cannot be removed ({error.strerror})"
             self.faults.append(Fault("file-unreadable", f"{text}; correct the folder's permissions, and remove it"))
 
-    def contains(self, path: Path) -> bool:
-        """Return whether a path is the folder or in it."""
-        return self._folder == path or self._folder in path.parents
-
-    def _look(self) -> tuple[list[Path], int]:
+    def _sort_files(self) -> tuple[list[Path], int]:
         """Return the files that are ready, and the number of those that are not."""
         now, found, ready, waiting = self._clock.now(), {}, [], 0
         for path, status in sorted(self._files(os.scandir(self._folder))):

@@ -14,6 +14,7 @@ from spinescore.runtime.appliance.seen.ready import why_not_ready
 from spinescore.runtime.appliance.store.counts import counters, tally
 from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.places import Places, is_running
+from spinescore.runtime.appliance.store.quarantine import quarantine_bytes
 from spinescore.runtime.appliance.store.studies import STATES, change_state
 from spinescore.runtime.appliance.store.summaries import LATEST
 from spinescore.runtime.codes import CODES
@@ -64,6 +65,8 @@ def status(places: Places, index: Index, clock: Clock) -> dict[str, Any]:
         "received_objects": sum(map(int, counters(index, "received_instances").values())),
         "not_radiographs": {code: int(count) for (code,), count in counters(index, "not_radiographs").items()},
         "quarantined": index.one("SELECT count(*) AS n FROM quarantine")["n"],
+        "quarantine_bytes": quarantine_bytes(places),
+        "quarantine_removed": int(sum(counters(index, "quarantine_removed").values())),
         "destinations": _destinations(index),
         "free_bytes": places.free_bytes(),
         "reserve_bytes": places.reserve_bytes,

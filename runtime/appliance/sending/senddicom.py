@@ -1,14 +1,17 @@
 """A DICOM archive as a destination: a C-STORE SCU (PS3.4, annex B) that asks with C-FIND before it sends again.
 
 Result files are sent as they lie in the spool. One association serves the files that are due together; it is closed
-when nothing was due for a few seconds.
+when nothing was due for a few seconds. Each exchange has a limited time, and each association a limited number of bytes
+that the archive may send: pynetdicom waits for ever if an archive takes a byte a second, and reads PDUs of any length.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from pydicom import Dataset, dcmread
@@ -24,6 +27,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from spinescore.runtime.appliance.clock import Clock
+from spinescore.runtime.appliance.deadline import Deadline
 from spinescore.runtime.appliance.fault import Unsent
 from spinescore.runtime.appliance.sending.delivery import SENT, Outcome, Parcel
 from spinescore.runtime.appliance.sending.storestatus import SUCCESS, outcome_of
@@ -40,7 +44,10 @@ _CLASSES: dict[str, str] = {  # by kind of result
 SENT_CLASSES = tuple(_CLASSES.values())
 _ASK = StudyRootQueryRetrieveInformationModelFind
 SENT_SYNTAXES = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN)
-_TIMEOUT_S = 30.0
+_SILENT_S = 30.0  # for an answer
+_SLOWEST = 250_000  # bytes a second of a file that is sent: pynetdicom counts their time as silence
+_EXCHANGE_S = 200.0  # from the connection to the last answer
+_MOST_BYTES = 64 << 20
 _IDLE_S = 5.0
 _PENDING = (0xFF00, 0xFF01)
 # Statuses (PS3.7, annex C; PS3.4, C.4.1.1.4) after which it makes no sense to ask again.
@@ -73,42 +80,39 @@ class DicomDestination:
 
     def send(self, parcel: Parcel) -> Outcome:
         """Send one file. Raises `ConnectionError` if the archive does not answer, `Unsent` if it is not reached."""
-        association = self._associate()
         ds = dcmread(parcel.path)
-        if not _accepts(association, ds.SOPClassUID):
-            return Outcome("refused", f"it takes no objects of the SOP class {ds.SOPClassUID.name}")
-        status = association.send_c_store(ds)
-        self._used_s = self._clock.now()
-        return outcome_of(self._answered(status))
+        with self._exchange() as association:
+            if not _accepts(association, ds.SOPClassUID):
+                return Outcome("refused", f"it takes no objects of the SOP class {ds.SOPClassUID.name}")
+            association.dimse_timeout = min(_EXCHANGE_S, _SILENT_S + parcel.path.stat().st_size / _SLOWEST)
+            status = association.send_c_store(ds)
+            association.dimse_timeout = _SILENT_S
+            return outcome_of(self._answered(status))
 
     def holds(self, parcel: Parcel) -> bool | None:
         """Return whether the archive has the file's instance; False as well if the archive answers no questions.
 
         An archive that cannot be asked gets the instance again: the same bytes under the same UID.
         """
-        association = self._associate()
-        if not _accepts(association, _ASK):
-            return False
         ds = dcmread(parcel.path, stop_before_pixels=True)
         query = Dataset()
         query.QueryRetrieveLevel = "IMAGE"
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
             setattr(query, keyword, ds[keyword].value)
         held: bool | None = False
-        for status, identifier in association.send_c_find(query, _ASK):
-            answer = self._answered(status)
-            if answer in _PENDING:
-                held = held or (identifier is not None and identifier.get("SOPInstanceUID") == ds.SOPInstanceUID)
-            elif answer != SUCCESS and answer not in _NO_QUERIES:
-                held = held or None
-        self._used_s = self._clock.now()
+        with self._exchange() as association:
+            if not _accepts(association, _ASK):
+                return False
+            for status, identifier in association.send_c_find(query, _ASK):
+                answer = self._answered(status)
+                if answer in _PENDING:
+                    held = held or (identifier is not None and identifier.get("SOPInstanceUID") == ds.SOPInstanceUID)
+                elif answer != SUCCESS and answer not in _NO_QUERIES:
+                    held = held or None
         return held
 
     def ask(self, parcels: Sequence[Parcel], transaction_uid: str) -> Outcome:
         """Ask the archive to confirm that it keeps these files (Storage Commitment). Raises `ConnectionError`."""
-        association = self._associate()
-        if not _accepts(association, StorageCommitmentPushModel):
-            return Outcome("refused", "it takes no Storage Commitment; set commitment = false")
         request = Dataset()
         request.TransactionUID = transaction_uid
         request.ReferencedSOPSequence = []
@@ -117,11 +121,13 @@ class DicomDestination:
             item.ReferencedSOPClassUID = _CLASSES[parcel.kind]
             item.ReferencedSOPInstanceUID = parcel.sop_instance_uid
             request.ReferencedSOPSequence.append(item)
-        status, _ = association.send_n_action(
-            request, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
-        )
-        self._used_s = self._clock.now()
-        answer = self._answered(status)
+        with self._exchange() as association:
+            if not _accepts(association, StorageCommitmentPushModel):
+                return Outcome("refused", "it takes no Storage Commitment; set commitment = false")
+            status, _ = association.send_n_action(
+                request, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+            )
+            answer = self._answered(status)
         if answer == SUCCESS:
             return SENT
         message = f"it answered a request for Storage Commitment with the status 0x{answer:04X}"
@@ -145,25 +151,43 @@ class DicomDestination:
         """Release the association."""
         association, self._association = self._association, None
         if association is not None and association.is_established:
-            association.release()
+            with Deadline(_EXCHANGE_S) as deadline:
+                _watch(deadline, association)
+                association.release()
 
-    def _associate(self) -> Association:
-        """Return the open association, or a new one. Raises `Unsent`."""
+    @contextmanager
+    def _exchange(self) -> Iterator[Association]:
+        """Yield an association for an exchange with a limited time. Raises `ConnectionError` if it is over."""
+        with Deadline(_EXCHANGE_S) as deadline:
+            association = self._associate(deadline)
+            try:
+                yield association
+            except Exception:
+                if deadline.is_over:
+                    text = f"{self._archive.ae_title} did not finish an exchange within {_EXCHANGE_S:g} s"
+                    raise ConnectionError(text) from None
+                raise
+            finally:
+                self._used_s = self._clock.now()
+
+    def _associate(self, deadline: Deadline) -> Association:
+        """Return the open association, or a new one; the deadline watches it. Raises `Unsent`."""
         if self._association is not None and self._association.is_established:
+            _watch(deadline, self._association)
             return self._association
         self._association = None
         archive = self._archive
         entity = AE(archive.calling_ae_title)
-        entity.acse_timeout = entity.dimse_timeout = entity.connection_timeout = entity.network_timeout = _TIMEOUT_S
+        entity.acse_timeout = entity.dimse_timeout = entity.connection_timeout = entity.network_timeout = _SILENT_S
         for sop_class in (*SENT_CLASSES, _ASK, StorageCommitmentPushModel):
             entity.add_requested_context(sop_class, list(SENT_SYNTAXES))
         tls = None if archive.tls is None else (archive.tls, archive.host)
         association = entity.associate(
             archive.host, archive.port, ae_title=archive.ae_title, tls_args=tls,
-            evt_handlers=[(evt.EVT_N_EVENT_REPORT, self._take_report)],
+            evt_handlers=[(evt.EVT_N_EVENT_REPORT, self._take_report), (evt.EVT_CONN_OPEN, _guard, [deadline])],
         )  # fmt: skip
         if association.is_established:
-            self._association, self._used_s = association, self._clock.now()
+            self._association = association
             return association
         where = f"{archive.ae_title} at {archive.host}:{archive.port}"
         if association.is_rejected:
@@ -185,6 +209,32 @@ def _reason(association: Association) -> str:
     """Return the archive's reason for a rejection (PS3.8, table 9-21)."""
     answer = association.acceptor.primitive
     return "no reason given" if answer is None else one_line(answer.reason_str)
+
+
+def _guard(event: evt.Event, deadline: Deadline) -> None:
+    """Have a deadline watch a new connection, and limit the bytes that are read from it."""
+    _watch(deadline, event.assoc)
+    association_socket, left = event.assoc.dul.socket, _MOST_BYTES
+    assert association_socket is not None
+    receive = association_socket.recv
+
+    def recv(count: int) -> bytearray:
+        nonlocal left
+        left -= count
+        if left < 0:
+            raise ConnectionError("the archive sent more than answers need")
+        return receive(count)
+
+    association_socket.recv = recv  # type: ignore[method-assign,assignment]
+
+
+def _watch(deadline: Deadline, association: Association) -> None:
+    """Have a deadline watch the connection of an association; one that is closed already needs no end."""
+    association_socket = association.dul.socket
+    connection = None if association_socket is None else association_socket.socket
+    if connection is not None:
+        with suppress(OSError):
+            deadline.watch(socket.socket(fileno=os.dup(connection.fileno())))  # TLS sockets have no `dup`
 
 
 def _why_not(archive: Archive) -> str:

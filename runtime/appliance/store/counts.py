@@ -58,9 +58,9 @@ class Tally:
         self._counts: Counter[str] = Counter()
         self._next_s = clock.now()
 
-    def add(self, labels: Iterable[str]) -> None:
-        """Count events by their label. Call it often, also without any."""
-        self._counts.update(labels)
+    def add(self, counts: Mapping[str, int]) -> None:
+        """Add the numbers of events by their label. Call it often, also without any."""
+        self._counts.update(counts)
         if not self._counts or self._clock.now() < self._next_s:
             return
         self._next_s = self._clock.now() + _WRITE_S

@@ -17,10 +17,11 @@ from spinescore.runtime.errors import SpineScoreError
 
 __all__ = ["Index", "IndexFull", "IndexUnwritable", "commit", "damage"]
 
-_VERSION = 102  # the hundreds change if the version before could not read the index; the rest counts additions
+_VERSION = 103  # the hundreds change if the version before could not read the index; the rest counts additions
 _UNFINISHED = 1_000_000  # is added while the index has work that an earlier version would lose: it refuses the sum
 _STRICT_SINCE = (3, 37, 0)
 _BUSY_MS = 5000
+_LARGEST_JOURNAL = 16 << 20  # bytes that are left after a transaction; without a limit it keeps its largest size
 _FULL = "database or disk is full"
 _MOST_FAULTS = 1000
 _MOST_CHANGES = 1000
@@ -34,7 +35,7 @@ _TABLES = {
     "objects": """sha256 TEXT PRIMARY KEY, sop_instance_uid TEXT NOT NULL UNIQUE, sop_class_uid TEXT NOT NULL,
         study_uid TEXT NOT NULL, region TEXT, bytes INTEGER NOT NULL, code TEXT, study INTEGER REFERENCES studies,
         association INTEGER, received_s REAL NOT NULL, received_at TEXT NOT NULL, removed INTEGER NOT NULL DEFAULT 0""",
-    "quarantine": """sha256 TEXT PRIMARY KEY, sop_instance_uid TEXT NOT NULL, received_at TEXT NOT NULL""",
+    "quarantine": "sha256 TEXT PRIMARY KEY, sop_instance_uid TEXT NOT NULL, received_at TEXT NOT NULL, received_s REAL",
     "results": """input_key TEXT PRIMARY KEY, study INTEGER NOT NULL REFERENCES studies, revision INTEGER NOT NULL,
         scored INTEGER NOT NULL, code TEXT, document TEXT, made_s REAL NOT NULL, made_at TEXT NOT NULL,
         removed INTEGER NOT NULL DEFAULT 0""",
@@ -56,6 +57,7 @@ _TABLES = {
         correction TEXT""",
     "changes": "id INTEGER PRIMARY KEY, study INTEGER NOT NULL, state TEXT NOT NULL, revision INTEGER NOT NULL",
 }
+_ADDED = {"quarantine": "received_s REAL"}  # columns that a table of an earlier version lacks
 _INDICES = {
     "objects_study": "objects (study)",
     "objects_here": "objects (study) WHERE removed = 0",
@@ -134,7 +136,8 @@ class Index:
             raise
 
     def _set_up(self) -> None:
-        for pragma in ("synchronous = FULL", "foreign_keys = ON", f"busy_timeout = {_BUSY_MS}"):
+        for pragma in ("synchronous = FULL", "foreign_keys = ON", f"busy_timeout = {_BUSY_MS}",
+                       f"journal_size_limit = {_LARGEST_JOURNAL}"):  # fmt: skip
             self._connection.execute(f"PRAGMA {pragma}")
         marks, version = divmod(self.one("PRAGMA user_version")[0], _UNFINISHED)
         later = f"the index {self._path} was made by a later version of spinescore (format {version})"
@@ -150,6 +153,9 @@ class Index:
         with self.transaction():
             for name, columns in _TABLES.items():
                 self._connection.execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns}){strict}")
+            for name, column in _ADDED.items():
+                if column.split()[0] not in {row["name"] for row in self.rows(f"PRAGMA table_info({name})")}:
+                    self._connection.execute(f"ALTER TABLE {name} ADD COLUMN {column}")
             for name, columns in _INDICES.items():
                 self._connection.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {columns}")
             for table, kind in _KINDS.items():

@@ -7,19 +7,23 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from spinescore.runtime.durable import make_folder
+from spinescore.runtime.durable import make_folder, patiently
 from spinescore.runtime.errors import SpineScoreError
 
-__all__ = ["FULL", "UNWRITABLE", "Places", "disk_fault", "filesystem_of", "is_running", "locked", "make_places"]
+__all__ = ["FULL", "UNWRITABLE", "Places", "disk_fault", "filesystem_of", "is_running", "locked", "make_places",
+           "new_part", "remove_parts"]  # fmt: skip
 
 FULL = (errno.ENOSPC, errno.EDQUOT) if sys.platform != "win32" else (errno.ENOSPC,)
 
 UNWRITABLE = (errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)  # a disk that cannot be written now
 
+_PARTS = (".part", ".results")  # of an object that is received, and of a study that is scored
 _RESERVE_BYTES = 64 << 20
 _NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs",
             "fuse.glusterfs", "beegfs")  # fmt: skip
@@ -40,6 +44,10 @@ class Places:
     def object(self, sha256: str) -> Path:
         """Return the place of a received object."""
         return self.objects / sha256[:2] / f"{sha256}.dcm"
+
+    def quarantined(self, sha256: str) -> Path:
+        """Return the place of an object that is kept apart."""
+        return self.quarantine / f"{sha256}.dcm"
 
     def free_bytes(self) -> int:
         """Return the bytes that are free on the spool's disk."""
@@ -67,6 +75,19 @@ class Places:
             part.unlink(missing_ok=True)
             if error.errno not in FULL:
                 raise
+
+
+def new_part(incoming: Path, suffix: str) -> Path:
+    """Return a new path in `incoming/` that names this process, so that it is removed if the process is killed."""
+    return incoming / f"{os.getpid()}-{uuid.uuid4().hex}{suffix}"
+
+
+def remove_parts(places: Places, running: Collection[int | None]) -> None:
+    """Remove the parts of processes that have ended; `running` are the numbers of those that have not."""
+    for path in places.incoming.iterdir():
+        owner = path.name.partition("-")[0]
+        if path.suffix in _PARTS and owner.isdecimal() and int(owner) not in running:
+            patiently(partial(shutil.rmtree, path) if path.is_dir() else partial(path.unlink, missing_ok=True))
 
 
 def make_places(root: Path, reserve_bytes: int) -> Places:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -18,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 from spinescore.runtime import durable
 from spinescore.runtime.appliance.fault import Fault
+from spinescore.runtime.appliance.store.places import new_part
 from spinescore.runtime.codes import CODES
 from spinescore.runtime.documents import document_of, read
 from spinescore.runtime.errors import InputRejected, OutputError
@@ -123,7 +123,7 @@ def make_results(job: Job, score: Score, beat: Beat) -> None:
     final = Path(job.results) / job.input_key
     if final.is_dir():
         return
-    part = Path(job.incoming) / f"{uuid.uuid4().hex}.results"
+    part = new_part(Path(job.incoming), ".results")
     part.mkdir(mode=0o700)
     try:
         study, report, code, message = _score(job, score, beat)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from spinescore.runtime.appliance.store.counts import add
 from spinescore.runtime.appliance.store.index import Index, IndexFull
 from spinescore.runtime.appliance.store.objects import Identity, read_identity
 from spinescore.runtime.appliance.store.past import FINISHED, past_content
-from spinescore.runtime.appliance.store.places import FULL, UNWRITABLE, Places
+from spinescore.runtime.appliance.store.places import FULL, UNWRITABLE, Places, new_part
+from spinescore.runtime.appliance.store.quarantine import note_quarantined
 from spinescore.runtime.appliance.store.studies import note_object
 from spinescore.runtime.files import file_sha256
 
@@ -109,7 +109,7 @@ class Spool:
         """
         if not self.places.has_room():
             raise self._no_space()
-        part = self.places.incoming / f"{uuid.uuid4().hex}.part"
+        part = new_part(self.places.incoming, ".part")
         try:
             sha256, size = self._write(part, content)
             return self._keep(part, sha256, size, read_identity(part), association, along)
@@ -176,7 +176,7 @@ class Spool:
                     if along is not None:
                         along()
         except BaseException:
-            self._take_back(target, sha256)
+            self._take_back(target, "objects WHERE sha256 = ? AND removed = 0", sha256)
             raise
         if is_other:
             return self._quarantine(part, sha256, identity, association)
@@ -184,10 +184,10 @@ class Spool:
             association.number = number
         return Received("stored", sha256, study)
 
-    def _take_back(self, target: Path, sha256: str) -> None:
-        """Remove a file without a row. If the index cannot be locked, the next start of the service indexes it."""
+    def _take_back(self, target: Path, row: str, sha256: str) -> None:
+        """Remove a file without its row. If the index cannot be locked, the next start of the service indexes it."""
         with suppress(IndexFull), self.index.transaction():
-            if self.index.one("SELECT 1 FROM objects WHERE sha256 = ? AND removed = 0", sha256) is None:
+            if self.index.one(f"SELECT 1 FROM {row}", sha256) is None:
                 target.unlink(missing_ok=True)
 
     def _namesake(self, identity: Identity, sha256: str) -> bool:
@@ -229,19 +229,24 @@ class Spool:
                    study_instance_uid=identity.study_uid, source=source, peer=peer, **more)  # fmt: skip
 
     def _quarantine(self, file: Path, sha256: str, identity: Identity, association: Association | None) -> Received:
-        """Keep an object apart whose SOP Instance UID stands for other content."""
-        durable.move(file, self.places.quarantine / f"{sha256}.dcm")
+        """Keep an object apart whose SOP Instance UID stands for other content.
+
+        The file gets its place while the index is locked, as old ones are removed there.
+        """
         text = (
             f"an object has the SOP Instance UID of another one and other content; it is kept in quarantine/ as "
             f"{sha256}.dcm and not scored: compare the two, and correct the one that is wrong at its source"
         )
         fault = Fault("quarantined", text)
-        with self.index.transaction():
-            if self.index.one("SELECT 1 FROM quarantine WHERE sha256 = ?", sha256) is None:
-                at = self._clock.date().isoformat(timespec="seconds")
-                self.index.insert("quarantine", sha256=sha256, sop_instance_uid=identity.sop_instance_uid,
-                                  received_at=at)  # fmt: skip
-                add(self.index, "quarantined_instances")
-                self.index.note_fault(at, fault.code, fault.message)
-                self._audit("quarantined", association, identity, sha256)
+        target, at = self.places.quarantined(sha256), self._clock.date().isoformat(timespec="seconds")
+        try:
+            with self.index.transaction():
+                durable.move(file, target)
+                if note_quarantined(self.index, self._clock, sha256, identity.sop_instance_uid):
+                    add(self.index, "quarantined_instances")
+                    self.index.note_fault(at, fault.code, fault.message)
+                    self._audit("quarantined", association, identity, sha256)
+        except BaseException:
+            self._take_back(target, "quarantine WHERE sha256 = ?", sha256)
+            raise
         return Received("quarantined", sha256, None, fault)

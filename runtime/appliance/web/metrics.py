@@ -22,6 +22,7 @@ from spinescore.runtime.appliance.seen.status import oldest_waiting_s, parked_by
 from spinescore.runtime.appliance.store.counts import counters, histogram
 from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.places import Places
+from spinescore.runtime.appliance.store.quarantine import quarantine_bytes
 from spinescore.runtime.appliance.store.reviews import VERDICTS
 from spinescore.runtime.appliance.web.shared import Shared
 from spinescore.runtime.appliance.web.site import Site
@@ -65,6 +66,7 @@ def families(config: Config, places: Places, index: Index, clock: Clock) -> Iter
     yield _gauge("queue_oldest_seconds", "Since the last image of the oldest unfinished study", {(): oldest_s or 0.0})
     yield _gauge("spool_free_bytes", "Free space on the spool's disk", {(): float(places.free_bytes())})
     yield _gauge("spool_reserve_bytes", "Space there that is never filled", {(): float(places.reserve_bytes)})
+    yield _gauge("quarantine_bytes", "Size of the objects in quarantine", {(): float(quarantine_bytes(places))})
     yield from _counted(config, index)
 
 
@@ -89,6 +91,7 @@ def _counted(config: Config, index: Index) -> Iterator[Metric]:
     yield counter("received_instances", "Objects that were taken in, without those that were here already")
     yield counter("not_radiographs", "Objects that were taken in and are no input of scoring", "code")
     yield counter("quarantined_instances", "Objects with the SOP Instance UID of another one")
+    yield counter("quarantine_removed", "Objects that were removed from quarantine, beyond its limits")
     yield counter("rejected", "Connections, associations and objects of DICOM peers that were refused", "reason",
                   expected=[(kind,) for kind in get_args(Refusal)])  # fmt: skip
     results = [(name, result) for name in names for result in _RESULTS]

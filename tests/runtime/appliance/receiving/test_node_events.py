@@ -12,6 +12,7 @@ pytest.importorskip("pynetdicom")
 from spinescore.runtime.appliance import service
 from spinescore.runtime.appliance.configuration.config import Peer
 from spinescore.runtime.appliance.fault import Fault
+from spinescore.runtime.appliance.receiving import node
 from spinescore.runtime.appliance.receiving.arrival import Arrival
 from spinescore.runtime.appliance.receiving.node import NodeEvents
 from spinescore.runtime.appliance.store import index as index_module
@@ -41,7 +42,21 @@ def test_a_fault_of_ours_is_told_apart_from_those_of_peers(make):
     events = NodeEvents(appliance.places, appliance.clock, 1 << 20)
     events.refused("XRAY1 at 10.0.0.1", "storing failed (KeyError)", "fault")
     events.refused("10.0.0.2", "the address belongs to no peer", "address")
-    assert [events.faults.get().code for _ in range(2)] == ["dicom-fault", "peer-refused"]
+    faults, refusals = events.take()
+    assert [fault.code for fault in faults] == ["dicom-fault", "peer-refused"]
+    assert refusals == {"fault": 1, "address": 1}
+    assert events.take() == ([], {})
+
+
+def test_of_a_flood_that_nobody_takes_the_last_faults_and_all_numbers_are_kept(make, monkeypatch):
+    monkeypatch.setattr(node, "_MOST_FAULTS", 3)
+    appliance = make()
+    events = NodeEvents(appliance.places, appliance.clock, 1 << 20)
+    for number in range(10):
+        events.refused(f"10.0.0.{number}", "the address belongs to no peer", "address")
+    faults, refusals = events.take()
+    assert [fault.message.split()[0] for fault in faults] == ["10.0.0.7", "10.0.0.8", "10.0.0.9"]
+    assert refusals == {"address": 10}
 
 
 def test_a_flood_of_different_refusals_is_not_noted_one_by_one(make):

@@ -19,14 +19,14 @@ def test_a_port_in_use_is_a_fault_and_taken_when_it_is_free(make):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         node = node_at(appliance, "127.0.0.1", port)
-        (fault,) = node.step()
+        (fault,), _ = node.step()
         assert fault.code == "node-unavailable"
         assert fault.message == f"the node cannot listen at 127.0.0.1 port {port} (Address already in use)"
-        assert node.step() == []  # it is not tried at once again
+        assert node.step() == ([], {})  # it is not tried at once again
         appliance.clock.pass_s(6.0)
-        assert [one.code for one in node.step()] == ["node-unavailable"]
+        assert [one.code for one in node.step()[0]] == ["node-unavailable"]
     appliance.clock.pass_s(6.0)
-    assert node.step() == []
+    assert node.step() == ([], {})
     with socket.create_connection(("127.0.0.1", port)):
         pass
     node._receiver.stop()
@@ -34,7 +34,7 @@ def test_a_port_in_use_is_a_fault_and_taken_when_it_is_free(make):
 
 def test_an_address_that_is_not_this_machines_is_a_fault(make):
     node = node_at(make(), "192.0.2.1", 11112)
-    (fault,) = node.step()
+    (fault,), _ = node.step()
     assert fault.code == "node-unavailable"
     assert "192.0.2.1" in fault.message
 
@@ -42,4 +42,4 @@ def test_an_address_that_is_not_this_machines_is_a_fault(make):
 def test_without_a_node_nothing_is_started(make):
     appliance = make()
     node = _Node(appliance.config, appliance.places, appliance.clock, appliance.spool)
-    assert (node.step(), node.associations) == ([], 0)
+    assert (node.step(), node.associations) == (([], {}), 0)

@@ -12,10 +12,11 @@ pytest.importorskip("dicomweb_client")
 from helpers.appliance import FakeClock
 from helpers.orthanc_double import OrthancDouble, reply
 from helpers.orthanc_followed import Followed, study
-from spinescore.runtime.appliance.configuration.config import SpoolPart
+from spinescore.runtime.appliance.configuration.config import Source, SpoolPart
 from spinescore.runtime.appliance.fault import Fault
+from spinescore.runtime.appliance.receiving import orthancsource
 from spinescore.runtime.appliance.receiving.orthancsource import Cursor
-from spinescore.runtime.appliance.receiving.sources import _Threaded
+from spinescore.runtime.appliance.receiving.sources import ThreadedSource
 from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.places import make_places
 from spinescore.runtime.appliance.store.spool import Spool
@@ -110,6 +111,22 @@ def test_an_instance_that_cannot_be_read_holds_the_others_up_only_for_a_while(fo
     assert followed.one.states().keys() == {"1.2.3.2", "1.2.3.4"}
 
 
+def test_when_too_many_are_set_aside_the_source_waits_and_loses_none(followed, files, tmp_path, monkeypatch):
+    monkeypatch.setattr(orthancsource, "_MOST_ASIDE", 1)
+    names = [followed.orthanc.store(path) for path in (files[0], study(tmp_path, 2)[0], study(tmp_path, 3)[0])]
+    for name in names[:2]:
+        followed.orthanc.acts[f"{name}/file"] = broken
+    for _ in range(40):
+        followed.look()
+    assert followed.cursor().aside == (names[0],)
+    assert followed.one.states() == {}
+    followed.orthanc.acts.clear()
+    for _ in range(10):
+        followed.look(900.0)
+    assert followed.cursor().aside == ()
+    assert followed.one.states().keys() == {"1.2.3.2", "1.2.3.3", "1.2.3.4"}
+
+
 def test_an_instance_that_may_not_be_read_holds_no_others_up(followed, files, tmp_path):
     name = followed.orthanc.store(files[0])
     followed.orthanc.store(study(tmp_path, 2)[0])
@@ -182,7 +199,8 @@ def test_the_thread_of_a_source_tells_what_it_sees_and_how_it_ended(tmp_path):
             return 0, [Fault("no-space", f"look {self.looks}")]
 
     places = make_places(tmp_path / "spool", 0)
-    source = _Threaded(lambda spool: Failing(), lambda: Spool(places, Index(places.index), FakeClock(), 1), 0.0)
+    table = Source("inbox", "folder", "x", poll_s=0.0)
+    source = ThreadedSource(table, lambda *_: Failing(), lambda: Spool(places, Index(places.index), FakeClock(), 1))
     told = []
     with pytest.raises(RuntimeError, match="a fault of ours"):
         collect(source, told)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
-import threading
 
 import pytest
 
@@ -19,6 +16,7 @@ import numpy as np
 
 from helpers import dicom_files
 from helpers.hostile_http import Server, answer, die, drip, flood, half, hang
+from helpers.slow_archives import drip_tls, listening
 from helpers.web_archives import KINDS, found, opened, stored, told
 from spinescore.runtime.appliance import webclient
 from spinescore.runtime.appliance.configuration.endpoints import Web
@@ -239,29 +237,12 @@ def test_over_tls_both_sides_show_a_certificate(parcel, kind, certificates):
     assert len(server.requests) == 1
 
 
-def drip_tls(listener: socket.socket) -> None:
-    """Begin a handshake that has no end: a record of 16 KiB, a byte every 50 ms."""
-    connection, _ = listener.accept()
-    with connection, contextlib.suppress(OSError):
-        connection.sendall(b"\x16\x03\x03\x40\x00")
-        connection.settimeout(0.05)
-        while True:
-            connection.sendall(b"\x02")
-            with contextlib.suppress(TimeoutError):
-                if not connection.recv(4096):
-                    return
-
-
 def test_a_handshake_without_an_end_is_ended(parcel, kind, monkeypatch):
     monkeypatch.setattr(webclient, "_FILE_S", 0.5)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=drip_tls, args=(listener,))
-        thread.start()
-        archive = KINDS[kind]("vna", Web(f"https://127.0.0.1:{listener.getsockname()[1]}"))
+    with listening(drip_tls) as port:
+        archive = KINDS[kind]("vna", Web(f"https://127.0.0.1:{port}"))
         with pytest.raises(ConnectionError, match=r"did not answer within 0\.5 s"):
             archive.send(parcel)
-        thread.join(10)
-    assert not thread.is_alive()
 
 
 def test_the_libraries_are_imported_by_their_processes_alone():

@@ -12,7 +12,6 @@ from pydicom import dcmread
 from helpers.appliance import tiny_files
 from spinescore.runtime.appliance.configuration.config import SpoolPart, StudyTimes
 from spinescore.runtime.appliance.recovery import clean, recover
-from spinescore.runtime.appliance.seen.status import status
 from spinescore.runtime.appliance.store.counts import tally
 from spinescore.runtime.appliance.store.reviews import accept
 
@@ -123,17 +122,6 @@ def test_the_number_of_a_past_study_is_given_to_no_other(make, files, tmp_path):
     pass_days(appliance, 10)
     appliance.receive(*tiny_files(tmp_path / "b", "1.2.9"))
     assert appliance.study("1.2.9")["id"] == 2
-
-
-def test_files_that_were_taken_out_of_the_quarantine_are_counted_no_more(forgotten):
-    appliance, files = forgotten
-    changed = files[0].read_bytes() + b"\0"
-    assert appliance.spool.receive([changed]).status == "quarantined"
-    assert status(appliance.places, appliance.index, appliance.clock)["quarantined"] == 1
-    for path in appliance.places.quarantine.iterdir():
-        path.unlink()
-    clean(appliance.places, appliance.index, appliance.clock, KEEP)
-    assert status(appliance.places, appliance.index, appliance.clock)["quarantined"] == 0
 
 
 @pytest.mark.parametrize("seed", range(3))

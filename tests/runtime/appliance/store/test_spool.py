@@ -66,20 +66,6 @@ def test_a_resend_is_the_same_file(make, files):
     assert (appliance.study()["revision"], parts(appliance)) == (1, [])
 
 
-def test_the_same_uid_with_other_content_goes_to_quarantine(make, files, tmp_path):
-    appliance = make()
-    appliance.receive(files[0])
-    other = tmp_path / "other.dcm"
-    other.write_bytes(files[0].read_bytes()[:-2] + b"\1\1")
-    for _ in range(2):
-        (received,) = appliance.receive(other)
-        assert (received.status, received.fault.code) == ("quarantined", "quarantined")
-    (kept,) = appliance.places.quarantine.iterdir()
-    assert kept.read_bytes() == other.read_bytes()
-    assert len(objects(appliance)) == 1
-    assert [row["code"] for row in appliance.index.rows("SELECT code FROM faults")] == ["quarantined"]
-
-
 @pytest.mark.parametrize(
     ("content", "code"), [(b"no DICOM at all", "not-dicom"), (b"", "not-dicom"), (b"\0" * (2 << 20), "too-large")]
 )
@@ -382,3 +368,16 @@ def test_files_that_stay_are_taken_in_once(make, files, tmp_path):
     source.poll()
     assert not taken
     assert (tmp_path / "inbox" / files[0].name).exists()
+
+
+def test_parts_of_processes_that_were_killed_are_removed_while_the_service_runs(make):
+    """Each process names its parts; those of this one, and files of others, stay."""
+    appliance = make()
+    incoming, ended = appliance.places.incoming, (1 << 22) + 1  # no process has this number
+    ours = places.new_part(incoming, ".part")
+    for name in (ours.name, f"{ended}-a.part", "reserve.part", f"{ended}-a.console"):
+        (incoming / name).write_bytes(b"half")
+    (incoming / f"{ended}-b.results").mkdir()
+    (incoming / f"{ended}-b.results" / "sr.dcm").write_bytes(b"half")
+    places.remove_parts(appliance.places, [os.getpid(), None])
+    assert set(parts(appliance)) == {ours.name, "reserve.part", f"{ended}-a.console"}

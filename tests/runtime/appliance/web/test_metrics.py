@@ -127,14 +127,14 @@ def test_failed_deliveries_and_parked_studies_are_counted(make, tmp_path):
 def test_refusals_are_written_together_and_not_lost_on_a_full_disk(make, monkeypatch):
     appliance = make()
     tally = Tally(appliance.index, appliance.clock, "rejected")
-    tally.add(["title"])
-    tally.add(["title", "tls"])  # not written yet
+    tally.add({"title": 1})
+    tally.add({"title": 1, "tls": 1})  # not written yet
     appliance.clock.pass_s(6.0)
     with monkeypatch.context() as patch:
         patch.setattr("spinescore.runtime.appliance.store.index.commit", full_disk)
-        tally.add([])
+        tally.add({})
     appliance.clock.pass_s(6.0)
-    tally.add([])
+    tally.add({})
     found = metrics(appliance)
     assert value(found, "rejected_total", reason="title") == 2
     assert value(found, "rejected_total", reason="tls") == 1
