@@ -2,10 +2,11 @@
 
 import { byId, element, sentence } from "/review/dom.js";
 import { CornerTable, legend } from "/review/corners.js";
+import { REGIONS, isRefused } from "/review/draft.js";
 import { filesList, revisionsTable, shownDate, shownTime } from "/review/history.js";
+import { LostDiscs } from "/review/lost.js";
 import { Viewer } from "/review/viewer.js";
 
-export const REGIONS = ["cervical", "lumbar"];
 const REGION_MAX = 36;
 
 const TOOLS = {
@@ -65,11 +66,13 @@ export class StudyLayout {
   _region(name) {
     const amount = element("span", { class: "amount" });
     const message = element("div");
+    const lost = new LostDiscs(this.acts(name));
     const pictures = element("div", { class: "side-by-side" });
     const rest = element("div");
     const root = element("article", { class: "region", "data-region": name, "aria-labelledby": `${name}-title` },
-      element("h2", { id: `${name}-title` }, title(name), amount), message, pictures, rest);
-    return { root, amount, message, pictures, rest };
+      element("h2", { id: `${name}-title` }, title(name), amount), message, lost.root,
+      pictures, rest);
+    return { root, amount, message, lost, pictures, rest };
   }
 
   setTool(tool) {
@@ -114,10 +117,11 @@ export class StudyLayout {
   }
 
   showRegion(name, region, discs, isEditable, preview) {
-    const { amount, message, rest } = this.regions[name];
+    const { amount, message, lost, rest } = this.regions[name];
     amount.textContent = heading(region, preview);
-    message.replaceChildren(...refusalOf(region, preview, discs.length > 0));
+    message.replaceChildren(...refusalOf(region, preview));
     const viewer = this.viewers[name];
+    lost.update(viewer ? discs.filter((disc) => !disc.isFound) : [], isEditable);
     const isScored = region.status === "scored";
     if (viewer) viewer.setMarks(discs, !isScored && preview?.status !== "scored");
     const scored = isScored ? discs : [];
@@ -155,11 +159,11 @@ function heading(region, preview) {
   return total + rest;
 }
 
-function refusalOf(region, preview, hasPoints) {
+function refusalOf(region, preview) {
   const shown = preview ?? region;
   if (shown.status !== "rejected" || !shown.reject) return [];
-  const points = hasPoints
-    ? " The points shown are not to be trusted. Put them right, and the region is scored with them." : "";
+  const points = !region.radiograph ? ""
+    : ` The points shown are not to be trusted.${isRefused(region) ? "" : " Put them right, and the region is scored."}`;
   return [element("p", { class: "refusal" }, element("strong", {}, `Rejected (${shown.reject.code}). `),
     sentence(shown.reject.message), points)];
 }

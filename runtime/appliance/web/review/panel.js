@@ -109,7 +109,8 @@ export class Panel {
     this.undo.disabled = Boolean(lock) || !draft.canUndo;
     this.redo.disabled = Boolean(lock) || !draft.canRedo;
     this.discard.disabled = Boolean(lock) || draft.isEmpty;
-    this.save.disabled = Boolean(lock) || draft.isEmpty;
+    const { unplaced } = draft;
+    this.save.disabled = Boolean(lock) || draft.isEmpty || unplaced.length > 0;
     this.accept.disabled = Boolean(lock) || !draft.isEmpty || isAccepted;
     this.refuse.disabled = Boolean(lock) || !draft.isEmpty;
     this.save.classList.toggle("primary", !draft.isEmpty);
@@ -118,9 +119,10 @@ export class Panel {
     this.lock.hidden = !lock;
     if (hadFocus) (this.list.querySelector("button") ?? this.undo).focus();
     if (this.reader.getAttribute("aria-invalid") === "true") return; // the hint says that the name is missing
-    this.hint.textContent = lock ? "" : draft.isEmpty
-      ? `${isAccepted ? "You have accepted this revision. " : ""}To save a correction, change a point or a grade first.`
-      : "To accept, or to say that a region cannot be read, save or discard your changes first.";
+    this.hint.textContent = lock ? "" : unplaced.length ? `To save, place ${unplaced.join(" and ")}, too.`
+      : draft.isEmpty
+        ? `${isAccepted ? "You have accepted this revision. " : ""}To save a correction, change a point or a grade first.`
+        : "To accept, or to say that a region cannot be read, save or discard your changes first.";
   }
 
   _change(change, lock) {
@@ -136,6 +138,7 @@ export class Panel {
 }
 
 function wordsOfPoint({ level, name, px, mm }) {
+  if (px === null) return `${level}, ${name} point: placed`;
   return `${level}, ${name} point: moved ${px.toFixed(1)} px${mm === null ? "" : ` (${mm.toFixed(2)} mm)`}`;
 }
 

@@ -100,13 +100,13 @@ export class Prior {
     this.summary.replaceChildren(...priorSummary(changed, this.page.study, this.report).filter(Boolean));
     for (const [region, viewer] of Object.entries(this.shown)) {
       const { discs } = this.report.regions[region];
-      viewer.setMarks(discs.map((disc) => {
+      viewer.setMarks(discs.filter((disc) => disc.confidence > 0).map((disc) => {
         const points = [disc.centre_px, disc.anterior_px];
         const corners = disc.corners.map((corner) => {
           const now = changed.get(corner.site);
           return { ...corner, before: corner.grade, sign: now ? `now ${now.grade}` : "" };
         });
-        return { level: disc.level, points, before: points, corners, confidence: disc.confidence };
+        return { level: disc.level, isFound: true, before: points, points, placed: [true, true], corners };
       }));
     }
   }

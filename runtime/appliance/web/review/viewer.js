@@ -75,7 +75,7 @@ export class Viewer {
   }
 
   setMarks(discs, caution = false) {
-    this.marks.update(discs.filter((disc) => disc.confidence > 0), caution);
+    this.marks.update(discs, caution);
     this.draw();
   }
 
