@@ -163,7 +163,8 @@ class Study:
         report = self.reports[-1] if self.reports else None
         total = report and {key: report["total"][key] for key in ("value", "status", "range")}
         return {"study": self.number, "study_instance_uid": f"1.2.{self.number}", "state": self.state,
-                "revision": self.revision, "code": self.code, "message": None, "received_at": self.received_at,
+                "revision": self.revision, "code": self.code,
+                "message": self.code and "the study was parked by this test", "received_at": self.received_at,
                 "study_date": self.study_date, "total": total,
                 "findings": [one["code"] for one in report["findings"]] if report else [],
                 "reviewed": self.reviewed, "has_prior": self.prior is not None}  # fmt: skip

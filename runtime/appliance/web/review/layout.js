@@ -3,7 +3,7 @@
 import { byId, element, sentence } from "/review/dom.js";
 import { CornerTable, legend } from "/review/corners.js";
 import { REGIONS, isRefused } from "/review/draft.js";
-import { filesList, revisionsTable, shownDate, shownTime } from "/review/history.js";
+import { filesList, reviewed, revisionsTable, shownDate, shownTime } from "/review/history.js";
 import { LostDiscs } from "/review/lost.js";
 import { Viewer } from "/review/viewer.js";
 
@@ -18,10 +18,6 @@ const TOOLS = {
 const SHOWN = { both: ["both"], cervical: ["cervical"], lumbar: ["lumbar"] };
 
 const title = (text) => text.charAt(0).toUpperCase() + text.slice(1);
-
-const REVIEWED = { accepted: "accepted", corrected: "corrected", unreadable: "cannot be read" };
-
-export const reviewed = (study) => (study.reviewed ? REVIEWED[study.reviewed] ?? study.reviewed : "not yet");
 
 function choice(name, label, options, first, onchange) {
   return element("fieldset", { class: "choice" }, element("legend", {}, label),

@@ -10,7 +10,9 @@ export class LostDiscs {
   constructor(act) {
     this.act = act;
     this.lines = new Map();
-    this.root = element("ul", { class: "lost", "aria-label": "Discs that were not found" });
+    this.list = element("ul", { "aria-label": "Discs that were not found" });
+    this.root = element("div", { class: "lost" }, element("p", {}, "Points that were not found are dashed, at a guess. ",
+      "Drag both points of such a disc to their places."), this.list);
   }
 
   update(discs, isEditable) {
@@ -29,13 +31,13 @@ export class LostDiscs {
       const refuse = button("Cannot be read", () => this.act.refuse(level), { "aria-label": `${level} cannot be read` });
       this.lines.set(level, { line: element("li", {}, text, place, refuse), text, place, refuse });
     }
-    this.root.replaceChildren(...[...this.lines.values()].map(({ line }) => line));
+    this.list.replaceChildren(...[...this.lines.values()].map(({ line }) => line));
   }
 
   _show({ level, placed, corners }, isEditable) {
     const { text, place, refuse } = this.lines.get(level);
     const isRefused = corners.length > 0 && corners.every((corner) => choiceOf(corner) === null);
-    text.replaceChildren(element("strong", {}, `${level}: `), wordsOf(placed, isRefused));
+    text.replaceChildren(element("strong", {}, level), ` ${wordsOf(placed, isRefused)}`);
     place.disabled = !isEditable;
     refuse.disabled = !isEditable || isRefused;
     refuse.hidden = corners.length === 0; // a region that is rejected has no grades
@@ -43,7 +45,7 @@ export class LostDiscs {
 }
 
 function wordsOf(placed, isRefused) {
-  if (!placed.includes(false)) return "both points are placed.";
-  if (placed.includes(true)) return `place the ${PARTS[placed.indexOf(false)]} point, too.`;
-  return isRefused ? "not found, and cannot be read." : "not found. Its dashed points are a guess: drag both to their places.";
+  if (!placed.includes(false)) return "both points are placed";
+  if (placed.includes(true)) return `place the ${PARTS[placed.indexOf(false)]} point, too`;
+  return isRefused ? "not found, cannot be read" : "not found";
 }

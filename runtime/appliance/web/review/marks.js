@@ -59,7 +59,7 @@ export class Marks {
         points: PARTS.map((name, number) => this._mark("point", { level: disc.level, part: number },
           drawn("circle", { class: "ring", r: 12 }), drawn("circle", { class: `dot ${name}`, r: 4 }))),
         badges: disc.corners.map(({ site }) => this._mark("corner", { level: disc.level, site },
-          drawn("circle", { class: "ring", r: 17 }), drawn("use"), drawn("text", { class: "note" }))),
+          drawn("circle", { class: "ring", r: 17 }), drawn("use"), drawn("text", { class: "note", "aria-hidden": "true" }))),
       };
       part.bridge = [line("bridge-edge"), line("bridge")];
       return part;

@@ -38,13 +38,15 @@ export class Panel {
     this.accept = button("Accept as it is", act.accept);
     this.refuse = button("Cannot be read…", act.refuse);
     this.hint = element("p", { class: "faint", id: "finish-hint", role: "status" });
+    const finish = element("h2", { id: "finish-title", tabindex: "-1" }, "Finish");
     this.root = element("aside", { class: "panel", "aria-label": "Result and changes" },
-      element("section", { class: "card" }, element("h2", {}, "Total"), this.total),
+      element("section", { class: "card" }, element("h2", {}, "Total"), this.total,
+        button("Finish", () => finish.focus(), { class: "to-finish", "aria-label": "Finish: go to the decision" })),
       element("section", { class: "card draft", "aria-labelledby": "draft-title" },
         this.heading, this.none, this.list,
         element("p", { class: "actions" }, this.undo, this.redo, this.discard)),
       element("section", { class: "card finish", "aria-labelledby": "finish-title" },
-        element("h2", { id: "finish-title" }, "Finish"), this.lock,
+        finish, this.lock,
         element("label", { for: "reader" }, "Reader, name or initials"), this.reader,
         element("label", { for: "comment" }, "Comment (may be empty)"), this.comment,
         element("p", { class: "actions" }, this.save, this.accept, this.refuse), this.hint),
