@@ -28,7 +28,7 @@ from spinescore.runtime.appliance.store.studies import STATES
 from spinescore.runtime.appliance.web.bodies import RETRY_LATER, Body, form_or_file, whole_body, wrong_type
 from spinescore.runtime.appliance.web.media import file_response
 from spinescore.runtime.appliance.web.problems import Problem, busy, malformed, unknown
-from spinescore.runtime.appliance.web.shown import asked, check_study, data_answer, number_of, show
+from spinescore.runtime.appliance.web.shown import asked, check_study, number_of, show
 from spinescore.runtime.appliance.web.site import Site
 from spinescore.runtime.appliance.web.upload import DICOM, Part, Related, boundary_of
 from spinescore.runtime.appliance.work.consolejob import SUFFIX
@@ -77,28 +77,28 @@ def studies_routes(site: Site) -> list[Route]:
 
     async def listed(request: Request) -> Response:
         chosen = _choice(request)
-        return data_answer(await asked(site, lambda index: _list(index, **chosen)))
+        return JSONResponse(await asked(site, lambda index: _list(index, **chosen)))
 
     async def studies(request: Request) -> Response:
         return await (receive if request.method == "POST" else listed)(request)
 
     async def shown(request: Request) -> Response:
         number = number_of(request)
-        return data_answer(await asked(site, lambda index: show(site, index, number)))
+        return JSONResponse(await asked(site, lambda index: show(site, index, number)))
 
     async def retried(request: Request) -> Response:
         number = number_of(request)
-        return data_answer(await asked(site, lambda index: _retry(site, index, number)))
+        return JSONResponse(await asked(site, lambda index: _retry(site, index, number)))
 
     async def delivered(request: Request) -> Response:
         number, destination = number_of(request), request.query_params.get("destination")
         if destination is not None and destination not in {one.name for one in site.config.destination}:
             raise malformed(f"there is no destination {destination[:64]!r} in the configuration")
-        return data_answer(await asked(site, lambda index: _deliver(site, index, number, destination)))
+        return JSONResponse(await asked(site, lambda index: _deliver(site, index, number, destination)))
 
     async def dismissed(request: Request) -> Response:
         number, destination = number_of(request), request.query_params.get("destination")
-        return data_answer(await asked(site, lambda index: _dismiss(site, index, number, destination)))
+        return JSONResponse(await asked(site, lambda index: _dismiss(site, index, number, destination)))
 
     async def result(request: Request) -> Response:
         number, key, file = number_of(request), request.path_params["key"], request.path_params["file"]

@@ -59,7 +59,7 @@ export class Marks {
         points: PARTS.map((name, number) => this._mark("point", { level: disc.level, part: number },
           drawn("circle", { class: "ring", r: 12 }), drawn("circle", { class: `dot ${name}`, r: 4 }))),
         badges: disc.corners.map(({ site }) => this._mark("corner", { level: disc.level, site },
-          drawn("circle", { class: "ring", r: 17 }), drawn("use"), drawn("text", { class: "note", "aria-hidden": "true" }))),
+          drawn("circle", { class: "ring", r: 17 }), drawn("use"), drawn("text", { class: "note" }))),
       };
       part.bridge = [line("bridge-edge"), line("bridge")];
       return part;
@@ -188,9 +188,11 @@ export class Marks {
   }
 }
 
-export function spoken(corner) {
+// Return the name of a corner's mark; it has the words beside the mark.
+function spoken(corner) {
   const graded = corner.grade === null ? "not graded" : `grade ${corner.grade}, ${MEANINGS[corner.grade]}`;
-  const changed = corner.grade !== corner.before || corner.own ? `, was ${gradeName(corner.before)}, not saved` : "";
-  const prior = corner.prior === undefined ? "" : `, ${gradeName(corner.prior)} in the prior study`;
-  return `${corner.site}: ${graded}${changed}${prior}`;
+  const sign = corner.sign ? `, ${corner.sign}` : "";
+  const changed = corner.grade !== corner.before || corner.own ? ", not saved" : "";
+  const prior = corner.prior === undefined || sign.includes("prior") ? "" : `, prior ${gradeName(corner.prior)}`;
+  return `${corner.site}: ${graded}${sign}${changed}${prior}`;
 }
