@@ -168,7 +168,7 @@ const KEYS = [
   ["n, p", "next and previous mark of the picture that has the focus"],
   ["Arrow keys", "move the chosen point 1 pixel, with Shift 10; without a point the picture, or the window"],
   ["0, 1, 2, 3, x", "set the grade of the chosen corner; x: cannot be read"],
-  ["Enter", "open the list of grades of the chosen corner"],
+  ["Enter", "open the list of grades of the chosen corner; say that the guess of a point is right"],
   ["+, −", "zoom"],
   ["0", "show all, with the first window, if no corner is chosen"],
   ["Escape", "from a mark back to the picture"],
