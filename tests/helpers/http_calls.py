@@ -110,6 +110,8 @@ def described():
 
 def check_described(method, path, answer) -> None:
     """Fail if the description does not have this answer, or its body is not as described."""
+    if method == "HEAD" and answer.status != 405:  # the application answers as to GET; the server sends the head alone
+        method = "GET"
     patterns = {one: re.sub(r"\{\w+\}", "[^/]+", one) for one in described()["paths"]}
     found = [one for one, pattern in patterns.items() if re.fullmatch(pattern, path)]
     operation = described()["paths"][found[0]].get(method.lower()) if found else None

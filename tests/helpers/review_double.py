@@ -73,7 +73,7 @@ def corrected(report: dict, points: dict, grades: dict) -> dict:
         for disc in report["regions"][region]["discs"]:
             if disc["level"] in levels:
                 disc["centre_px"], disc["anterior_px"] = levels[disc["level"]]
-                disc["points"] = "given"
+                disc.update(points="given", confidence=1.0)
                 for corner in disc["corners"]:
                     corner["grade"] = min(3, (corner["grade"] or 0) + 1)
     for region in report["regions"].values():
@@ -103,13 +103,23 @@ def summed(report: dict) -> dict:
     return report
 
 
-def rejected(report: dict, region: str) -> dict:
+def without_disc(report: dict, level: str) -> dict:
+    """The report as if a disc had not been found."""
+    report = copy.deepcopy(report)
+    for disc in (disc for region in report["regions"].values() for disc in region["discs"] if disc["level"] == level):
+        disc.update(centre_px=[0.0, 0.0], anterior_px=[0.0, 0.0], confidence=0.0)
+        for corner in disc["corners"]:
+            corner.update(grade=None, probabilities=None, status="imputed", missing_because="unreadable")
+    return summed(report)
+
+
+def rejected(report: dict, region: str, code: str = "no-spine") -> dict:
     """The report as if the region had been rejected, with points that are not to be trusted."""
     report = copy.deepcopy(report)
     one = report["regions"][region]
     keys = ("level", "centre_px", "anterior_px", "confidence", "points")
-    one["untrusted_points"] = [{key: disc[key] for key in keys} for disc in one["discs"]]
-    reject = {"code": "no-spine", "message": "the discs do not stand in a row", "source": f"{region}.dcm",
+    one["untrusted_points"] = [{key: disc[key] for key in keys} for disc in one["discs"] if disc["confidence"]]
+    reject = {"code": code, "message": "the discs do not stand in a row", "source": f"{region}.dcm",
               "region": region}  # fmt: skip
     one.update(status="rejected", reject=reject, discs=[], total=None)
     report["rejects"] = [reject]
@@ -153,7 +163,8 @@ class Study:
         report = self.reports[-1] if self.reports else None
         total = report and {key: report["total"][key] for key in ("value", "status", "range")}
         return {"study": self.number, "study_instance_uid": f"1.2.{self.number}", "state": self.state,
-                "revision": self.revision, "code": self.code, "message": None, "received_at": self.received_at,
+                "revision": self.revision, "code": self.code,
+                "message": self.code and "the study was parked by this test", "received_at": self.received_at,
                 "study_date": self.study_date, "total": total,
                 "findings": [one["code"] for one in report["findings"]] if report else [],
                 "reviewed": self.reviewed, "has_prior": self.prior is not None}  # fmt: skip
@@ -312,7 +323,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.double.say(study)
             return self._json({"study": self.double.shown(study)})
         for region in body.get("regions", ()):
-            report = rejected(report, region)
+            report = rejected(report, region, "reader-unreadable")
         study.state = "due"
         self.double.say(study)
         verdict = "unreadable" if rest == "/unreadable" else "corrected"

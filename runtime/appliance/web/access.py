@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from spinescore.runtime.appliance.configuration.httpconfig import Http, Role
 from spinescore.runtime.appliance.fault import Fault
@@ -28,6 +29,8 @@ __all__ = ["CLIENT", "PUBLIC", "ROLES", "Access", "Client", "Guard", "allowed", 
 _LEAST_TOKEN = 16  # characters; a shorter one could be guessed
 _MOST_TOKEN_BYTES = 4096
 _BEARER = b"bearer "
+# Answers have data of patients, which no browser and no proxy keeps, unless an answer says so itself.
+_HEADERS = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
 
 CLIENT = "spinescore.client"  # where a request's scope has its `Client`
 PUBLIC = re.compile(r"/|/review(/[^/]*)?")  # paths that need no token
@@ -130,6 +133,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            send = _with_headers(send)
             refusal = self._refusal(scope)
             if refusal is not None:
                 await refusal(scope, receive, send)
@@ -152,6 +156,19 @@ class Guard:
             return problem(403, Fault("http-request", text))
         scope[CLIENT] = client
         return None
+
+
+def _with_headers(send: Send) -> Send:
+    """Return a `send` that adds the headers of all answers."""
+
+    async def add(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in _HEADERS.items():
+                headers.setdefault(name, value)
+        await send(message)
+
+    return add
 
 
 def _is_own(scope: Scope) -> bool:

@@ -1,4 +1,4 @@
-"""The bodies of calls, read into files within their limits; every fault is a problem."""
+"""The bodies and queries of calls, read within their limits; every fault is a problem."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from starlette.requests import Request
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.store.places import FULL, Places
 from spinescore.runtime.appliance.web.consolebody import Packed
-from spinescore.runtime.appliance.web.problems import Problem
+from spinescore.runtime.appliance.web.problems import Problem, malformed
 from spinescore.runtime.appliance.web.upload import Malformed, Multipart, Whole, boundary_of
 from spinescore.runtime.console.wire import REQUEST
 
-__all__ = ["RETRY_LATER", "Body", "form_or_file", "small_body", "whole_body", "wrong_type"]
+__all__ = ["RETRY_LATER", "Body", "form_or_file", "query_of", "small_body", "whole_body", "wrong_type"]
 
 RETRY_LATER = {"Retry-After": "30"}  # of a spool that takes nothing in until an operator has corrected that
 
@@ -50,6 +50,16 @@ async def whole_body(request: Request, make: Callable[[], B], places: Places, li
         if error.errno not in FULL:
             raise
         raise _no_space() from None
+
+
+def query_of(request: Request) -> dict[str, str]:
+    """Return the options in a request's query. Raises Problem if one of them is there twice."""
+    options: dict[str, str] = {}
+    for name, text in request.query_params.multi_items():
+        if name in options:
+            raise malformed(f"{name[:60]}: the query has this option twice; keep one of them")
+        options[name] = text
+    return options
 
 
 async def small_body(request: Request, limit: int) -> bytes:

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.web.problems import Problem
-from spinescore.runtime.appliance.web.shown import PRIVATE, asked
+from spinescore.runtime.appliance.web.shown import asked
 from spinescore.runtime.appliance.web.site import Site
 from spinescore.runtime.errors import SpineScoreError
 
@@ -124,7 +124,7 @@ class _Stream(StreamingResponse):
     """An answer that goes on until its listener leaves, which is then forgotten in any case."""
 
     def __init__(self, events: _Events, missed: list[_Change], queue: asyncio.Queue[_Change]) -> None:
-        headers = {**PRIVATE, "X-Accel-Buffering": "no"}  # nginx would collect the events
+        headers = {"X-Accel-Buffering": "no"}  # nginx would collect the events
         super().__init__(_stream(events, missed, queue), headers=headers, media_type="text/event-stream")
         self._events, self._queue = events, queue
 

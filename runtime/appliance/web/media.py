@@ -17,8 +17,7 @@ FILE = re.compile(r"[a-z]+(-[a-z]+)*\.(json|html|png|csv|dcm)")
 _MEDIA_TYPES = {"json": "application/json", "html": "text/html; charset=utf-8", "png": "image/png",
                 "csv": "text/csv; charset=utf-8", "dcm": DICOM}  # fmt: skip
 # A page of results is of no origin: whatever were in it could not call the service in the reader's name.
-_HEADERS = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff",
-            "Content-Security-Policy": "sandbox allow-scripts; frame-ancestors 'none'"}  # fmt: skip
+_HEADERS = {"Content-Security-Policy": "sandbox allow-scripts; frame-ancestors 'none'"}
 
 
 async def file_response(path: Path) -> Response:

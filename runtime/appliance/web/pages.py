@@ -21,7 +21,7 @@ _KINDS = {"html": "text/html; charset=utf-8", "js": "text/javascript; charset=ut
           "svg": "image/svg+xml"}  # fmt: skip
 _POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
            "frame-ancestors 'none'; base-uri 'none'; form-action 'none'")  # fmt: skip
-_HEADERS = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+_HEADERS = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer",
             "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin",
             "Cache-Control": "no-cache"}  # fmt: skip
 

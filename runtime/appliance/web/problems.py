@@ -80,7 +80,8 @@ async def _of_problem(request: Request, error: Exception) -> JSONResponse:
 async def _of_http(request: Request, error: Exception) -> JSONResponse:
     """Return the answer for what Starlette refuses: an unknown path, a wrong method, a body that is no form."""
     assert isinstance(error, HTTPException)
-    details = {404: f"there is no {request.url.path} here", 405: f"{request.url.path} does not take {request.method}"}
+    path = request.scope["path"]
+    details = {404: f"there is no {path} here", 405: f"{path} does not take {request.method}"}
     detail = details.get(error.status_code, str(error.detail))
     return problem(error.status_code, Fault("http-request", detail), error.headers)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from spinescore.runtime.appliance.fault import Fault
@@ -28,7 +28,7 @@ from spinescore.runtime.appliance.web.access import CLIENT, Client
 from spinescore.runtime.appliance.web.bodies import RETRY_LATER, small_body, wrong_type
 from spinescore.runtime.appliance.web.consoles import GaveUp
 from spinescore.runtime.appliance.web.problems import Problem, malformed
-from spinescore.runtime.appliance.web.shown import asked, check_study, data_answer, number_of, radiographs_of, show
+from spinescore.runtime.appliance.web.shown import asked, check_study, number_of, show
 from spinescore.runtime.appliance.web.site import Site
 from spinescore.runtime.appliance.web.workcalls import WorkCalls
 from spinescore.runtime.appliance.work.consolejob import ANSWER
@@ -40,6 +40,7 @@ from spinescore.runtime.outputs.formats import FORMATS
 from spinescore.runtime.scoring.applied import Comment, Reader, check_words
 from spinescore.runtime.scoring.correction import Correction, correct
 from spinescore.runtime.scoring.report import StudyReport
+from spinescore.runtime.study import Region
 
 __all__ = ["CALLS", "reviews_routes"]
 
@@ -83,22 +84,22 @@ def reviews_routes(site: Site, calls: WorkCalls) -> list[Route]:
     async def corrected(request: Request) -> Response:
         number, call = number_of(request), await _read(site, request)
         study = await asked(site, lambda index: _kept(partial(_correct, site, index, number, call)))
-        return data_answer({"study": study}, 202)
+        return JSONResponse({"study": study}, 202)
 
     async def accepted(request: Request) -> Response:
         number, call = number_of(request), await _read(site, request)
         study = await asked(site, lambda index: _kept(partial(_accept, site, index, number, call)))
-        return data_answer({"study": study})
+        return JSONResponse({"study": study})
 
     async def preview(request: Request) -> Response:
         number, call = number_of(request), await _read(site, request)
         seen, objects, corrections = await asked(site, lambda index: _inputs(site, index, number, call))
         if call.correction is None or not call.correction.points:
-            return data_answer({"report": await asyncio.to_thread(_corrected, seen, call.correction)})
+            return JSONResponse({"report": await asyncio.to_thread(_corrected, seen, call.correction)})
         try:
             make = partial(ReviewJob, objects=objects, corrections=(*corrections, call.correction), seen=str(seen))
             async with calls.done(make, request) as folder:
-                return data_answer(json.loads((folder / ANSWER).read_bytes()))
+                return JSONResponse(json.loads((folder / ANSWER).read_bytes()))
         except (GaveUp, ClientDisconnect):
             return Response(status_code=400)  # nobody gets it
 
@@ -188,13 +189,24 @@ def _corrected(seen: Path, correction: Correction | None) -> Any:
         raise malformed(str(error).removeprefix("corrections[0].")) from None
 
 
+def _check_points(seen: Path, points: Collection[Region]) -> None:
+    """Raise Problem if points are of a region without a radiograph, or of one that a reader could not read."""
+    report = StudyReport.from_json(seen.read_bytes())
+    for name in points:
+        region = report.regions[name]
+        if region.radiograph is None:
+            raise malformed(f"points.{name}: the study has no {name} radiograph; leave the region out")
+        if region.reject is not None and region.reject.code == "reader-unreadable":
+            raise malformed(f"points.{name}: a reader could not read the region; leave its points out")
+
+
 def _correct(site: Site, index: Index, number: int, call: _Call) -> Any:
     assert call.correction is not None
     seen = _seen(site, index, number, call)
-    if not call.correction.points:
+    if call.correction.points:
+        _check_points(seen, call.correction.points)
+    else:
         _corrected(seen, call.correction)
-    elif missing := [name for name in call.correction.points if name not in radiographs_of(seen)]:
-        raise malformed(f"points.{missing[0]}: the study has no {missing[0]} radiograph; leave the region out")
     reviews.take_correction(index, site.clock, number, call.revision, call.correction)
     return show(site, index, number)
 

@@ -57,7 +57,7 @@ def read_query(query: Mapping[str, str]) -> ScoreRequest:
 
 def _number(text: str) -> float | str:
     try:
-        return float(text) if text.isascii() else text
+        return float(text) if text.isascii() and "_" not in text else text
     except ValueError:
         return text
 

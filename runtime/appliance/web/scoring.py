@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.store.places import Places
-from spinescore.runtime.appliance.web.bodies import Body, form_or_file, whole_body
+from spinescore.runtime.appliance.web.bodies import Body, form_or_file, query_of, whole_body
 from spinescore.runtime.appliance.web.consoles import Busy, Consoles, GaveUp
 from spinescore.runtime.appliance.web.media import file_response
 from spinescore.runtime.appliance.web.problems import RETRY_SOON, busy, disconnect, malformed, problem, status_of
@@ -63,7 +63,7 @@ def _options(request: Request, body: Body) -> ScoreRequest:
     """Return the options, in the part `request` or in the query. Raises Malformed."""
     try:
         if body.request is None:
-            return read_query(request.query_params)
+            return read_query(query_of(request))
         if request.query_params:
             raise Malformed("the options are in the part request and in the query; give them in one of the two")
         return read_request(body.request)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse
 
 from spinescore.runtime.appliance.seen import status
 from spinescore.runtime.appliance.store.index import Index
@@ -20,11 +19,10 @@ from spinescore.runtime.appliance.web.problems import unknown
 from spinescore.runtime.appliance.web.site import Site
 from spinescore.runtime.outputs.formats import FORMATS
 
-__all__ = ["PRIVATE", "asked", "check_study", "data_answer", "number_of", "radiographs_of", "show"]
+__all__ = ["asked", "check_study", "number_of", "radiographs_of", "show"]
 
 _NUMBER = re.compile(r"[0-9]{1,15}")
 _REPORT = FORMATS["json"].file
-PRIVATE = {"Cache-Control": "private, no-store"}  # of answers with data of patients
 
 
 def number_of(request: Request) -> int:
@@ -43,11 +41,6 @@ async def asked(site: Site, ask: Callable[[Index], Any]) -> Any:
             return ask(index)
 
     return await asyncio.to_thread(call)
-
-
-def data_answer(document: Any, status: int = 200) -> JSONResponse:
-    """Return an answer with data of patients, which no browser and no proxy keeps."""
-    return JSONResponse(document, status, PRIVATE)
 
 
 def check_study(index: Index, number: int) -> None:

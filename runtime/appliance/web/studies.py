@@ -25,10 +25,10 @@ from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.objects import Identity, read_identity
 from spinescore.runtime.appliance.store.spool import Spool
 from spinescore.runtime.appliance.store.studies import STATES
-from spinescore.runtime.appliance.web.bodies import RETRY_LATER, Body, form_or_file, whole_body, wrong_type
+from spinescore.runtime.appliance.web.bodies import RETRY_LATER, Body, form_or_file, query_of, whole_body, wrong_type
 from spinescore.runtime.appliance.web.media import file_response
 from spinescore.runtime.appliance.web.problems import Problem, busy, malformed, unknown
-from spinescore.runtime.appliance.web.shown import asked, check_study, data_answer, number_of, show
+from spinescore.runtime.appliance.web.shown import asked, check_study, number_of, show
 from spinescore.runtime.appliance.web.site import Site
 from spinescore.runtime.appliance.web.upload import DICOM, Part, Related, boundary_of
 from spinescore.runtime.appliance.work.consolejob import SUFFIX
@@ -42,6 +42,7 @@ _MOST_CALLS = 4
 _MOST_STUDIES = 100  # in one answer
 _PIECE = 1 << 20
 _NUMBER = re.compile(r"[0-9]{1,15}")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DATE_LENGTH = len("2026-11-29")
 _RESULT_KEY = re.compile(r"[0-9a-f]{64}")
 # Failure reasons of STOW-RS (PS3.18, table I.2-2) by code of a fault.
@@ -77,28 +78,28 @@ def studies_routes(site: Site) -> list[Route]:
 
     async def listed(request: Request) -> Response:
         chosen = _choice(request)
-        return data_answer(await asked(site, lambda index: _list(index, **chosen)))
+        return JSONResponse(await asked(site, lambda index: _list(index, **chosen)))
 
     async def studies(request: Request) -> Response:
         return await (receive if request.method == "POST" else listed)(request)
 
     async def shown(request: Request) -> Response:
         number = number_of(request)
-        return data_answer(await asked(site, lambda index: show(site, index, number)))
+        return JSONResponse(await asked(site, lambda index: show(site, index, number)))
 
     async def retried(request: Request) -> Response:
         number = number_of(request)
-        return data_answer(await asked(site, lambda index: _retry(site, index, number)))
+        return JSONResponse(await asked(site, lambda index: _retry(site, index, number)))
 
     async def delivered(request: Request) -> Response:
-        number, destination = number_of(request), request.query_params.get("destination")
+        number, destination = number_of(request), query_of(request).get("destination")
         if destination is not None and destination not in {one.name for one in site.config.destination}:
             raise malformed(f"there is no destination {destination[:64]!r} in the configuration")
-        return data_answer(await asked(site, lambda index: _deliver(site, index, number, destination)))
+        return JSONResponse(await asked(site, lambda index: _deliver(site, index, number, destination)))
 
     async def dismissed(request: Request) -> Response:
-        number, destination = number_of(request), request.query_params.get("destination")
-        return data_answer(await asked(site, lambda index: _dismiss(site, index, number, destination)))
+        number, destination = number_of(request), query_of(request).get("destination")
+        return JSONResponse(await asked(site, lambda index: _dismiss(site, index, number, destination)))
 
     async def result(request: Request) -> Response:
         number, key, file = number_of(request), request.path_params["key"], request.path_params["file"]
@@ -197,7 +198,7 @@ def _stored(outcomes: Sequence[_Outcome]) -> dict[str, Any]:
 
 def _choice(request: Request) -> dict[str, Any]:
     """Return what a list is asked for: `state`, `since`, `until` and `cursor`. Raises Problem."""
-    query = dict(request.query_params)
+    query = query_of(request)
     state, cursor = query.pop("state", None), query.pop("cursor", None)
     since = _moment("since", query.pop("since", None))
     before = _moment("until", query.pop("until", None), end=True)
@@ -216,6 +217,8 @@ def _moment(name: str, text: str | None, *, end: bool = False) -> str | None:
     if text is None:
         return None
     try:
+        if not _DATE.match(text):  # Python also reads other forms
+            raise ValueError
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
         moment += timedelta(days=len(text) == _DATE_LENGTH, seconds=len(text) != _DATE_LENGTH) * end
         moment = moment.replace(tzinfo=moment.tzinfo or timezone.utc).astimezone(timezone.utc)

@@ -21,7 +21,7 @@ from spinescore.runtime.appliance.store.resultset import JobObject
 from spinescore.runtime.appliance.store.summaries import LATEST
 from spinescore.runtime.appliance.web.consoles import GaveUp
 from spinescore.runtime.appliance.web.problems import unknown
-from spinescore.runtime.appliance.web.shown import PRIVATE, asked, number_of, radiographs_of
+from spinescore.runtime.appliance.web.shown import asked, number_of, radiographs_of
 from spinescore.runtime.appliance.web.site import Site
 from spinescore.runtime.appliance.web.workcalls import WorkCalls
 from spinescore.runtime.appliance.work.reviewjob import VIEW, ReviewJob
@@ -81,6 +81,5 @@ def _answer(path: Path, tag: str) -> Response:
         head = json.loads(file.readline())
         pixels = file.read()
     size, window = f"{head['rows']} {head['columns']}", "{:g} {:g}".format(*head["window"])
-    headers = {**PRIVATE, "ETag": tag, "X-Content-Type-Options": "nosniff", "Spinescore-Size": size,
-               "Spinescore-Window": window}  # fmt: skip
+    headers = {"ETag": tag, "Spinescore-Size": size, "Spinescore-Window": window}
     return Response(pixels, 200, headers, "application/octet-stream")

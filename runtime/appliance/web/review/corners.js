@@ -10,6 +10,11 @@ const CANNOT = "cannot be read";
 
 const choiceName = (grade) => (grade === null ? "x" : String(grade));
 
+// Return the choice that a corner has: a grade, null if a reader cannot read it, undefined if it was not graded.
+export function choiceOf({ grade, own, grade_from: by }) {
+  return grade !== null || own || by === "reader" ? grade : undefined;
+}
+
 const meaning = (grade) => (grade === null ? CANNOT : MEANINGS[grade]);
 
 export class CornerTable {
@@ -69,9 +74,9 @@ export class CornerTable {
 
   _show(corner, isEditable) {
     const parts = this.rows.get(corner.site);
-    const isRefused = corner.grade === null && (corner.own || corner.grade_from === "reader");
+    const chosen = choiceOf(corner);
     parts.inputs.forEach((input, at) => {
-      input.checked = CHOICES[at] === corner.grade && (corner.grade !== null || isRefused);
+      input.checked = CHOICES[at] === chosen;
       input.disabled = !isEditable;
     });
     if (parts.shown !== corner.grade) parts.shape.replaceChildren(badge(corner.grade));
@@ -88,7 +93,7 @@ function notes(corner) {
   const texts = [];
   if (corner.own || corner.grade !== corner.before) texts.push(`was ${gradeName(corner.before)}`);
   else if (corner.grade_from === "reader") texts.push("by a reader");
-  if (corner.grade === null && !corner.own && corner.grade_from !== "reader") {
+  if (choiceOf(corner) === undefined) {
     const value = corner.imputed ?? null;
     texts.push(value === null ? corner.status : `counts as ${value.toPrecision(3)}`);
   }
@@ -104,7 +109,7 @@ export function openChooser(viewer, node, corner, choose) {
     if (focus) node.focus({ preventScroll: true });
   };
   const options = CHOICES.map((grade) => element("button", {
-    type: "button", "aria-pressed": String(grade === corner.grade),
+    type: "button", "aria-pressed": String(grade === choiceOf(corner)),
     onclick: () => {
       close(true);
       choose(grade);

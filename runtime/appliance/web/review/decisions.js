@@ -1,7 +1,7 @@
 // The ways to finish a study. Each decision is sent once; the draft stays until the service has kept it.
 
 import { alarm, button, calm, say } from "/review/dom.js";
-import { REGIONS } from "/review/layout.js";
+import { REGIONS } from "/review/draft.js";
 import { refuseDialog } from "/review/refusing.js";
 import * as service from "/review/service.js";
 

@@ -1,10 +1,40 @@
 // A reader's changes of one revision before they are saved. Nothing is sent or kept from here.
 
+import { withGuesses } from "/review/geometry.js";
+
 const MERGE_MS = 1000; // changes of the same thing within this time are one step to undo, as is a drag
 
 export const PARTS = ["centre", "anterior"];
 
-const discsOf = (region) => (region.discs.length ? region.discs : region.untrusted_points);
+export const LEVELS = {
+  cervical: ["C2/C3", "C3/C4", "C4/C5", "C5/C6", "C6/C7", "C7/T1"],
+  lumbar: ["T12/L1", "L1/L2", "L2/L3", "L3/L4", "L4/L5", "L5/S1"],
+};
+
+export const REGIONS = Object.keys(LEVELS);
+
+// The service takes no points of a region that a reader could not read.
+export const isRefused = (region) => region.reject?.code === "reader-unreadable";
+
+// Return all discs of a region that has a radiograph, from above. `pair` is the centre and the anterior point; a disc
+// that was not found has a guess there.
+function discsOf(report, name) {
+  const region = report.regions[name];
+  if (!region.radiograph) return [];
+  const discs = LEVELS[name].map((level) =>
+    [...region.discs, ...region.untrusted_points].find((disc) => disc.level === level) ?? { level, confidence: 0 });
+  const pairs = withGuesses(discs.map((disc) =>
+    (disc.confidence > 0 ? [disc.centre_px, disc.anterior_px] : null)), region.radiograph);
+  return discs.map((disc, at) => ({ corners: [], ...disc, pair: pairs[at], isFound: disc.confidence > 0 }))
+    .filter((disc) => disc.isFound || !isRefused(region));
+}
+
+// Return the points without those of one disc, and without a region that has none.
+function without(points, region, level) {
+  const { [level]: _disc, ...levels } = points[region] ?? {};
+  const { [region]: _levels, ...others } = points;
+  return Object.keys(levels).length ? { ...others, [region]: levels } : others;
+}
 
 export class Draft {
   constructor(report) {
@@ -30,16 +60,15 @@ export class Draft {
     return this.at < this.steps.length - 1;
   }
 
-  // Points are kept by region and level, [centre, anterior], as the service takes them.
+  // Points are kept by region and level, [centre, anterior], as the service takes them. Of a disc that was not found
+  // each is null until the reader places it.
   movePoint(region, level, part, place, ended = true) {
-    const disc = discsOf(this.report.regions[region]).find((one) => one.level === level);
-    const before = [disc.centre_px, disc.anterior_px];
+    const disc = discsOf(this.report, region).find((one) => one.level === level);
+    const before = disc.isFound ? disc.pair : [null, null];
     const pair = [...(this.now.points[region]?.[level] ?? before)];
     pair[part] = place.map((value) => Math.round(value * 1000) / 1000);
-    const levels = { ...this.now.points[region], [level]: pair };
-    if (String(pair) === String(before)) delete levels[level];
-    const points = { ...this.now.points, [region]: levels };
-    if (Object.keys(levels).length === 0) delete points[region];
+    const points = String(pair) === String(before) ? without(this.now.points, region, level)
+      : { ...this.now.points, [region]: { ...this.now.points[region], [level]: pair } };
     this._step(`${region} ${level} ${part}`, { ...this.now, points }, ended);
   }
 
@@ -47,17 +76,24 @@ export class Draft {
     const grades = { ...this.now.grades, [site]: grade };
     const { disc, region, corner } = this.find(site);
     const moved = this.now.points[region]?.[disc.level];
-    if (!moved && corner.grade === grade) delete grades[site];
+    if (!moved && corner.grade === grade && (grade !== null || corner.grade_from === "reader")) delete grades[site];
     this._step(site, { ...this.now, grades });
+  }
+
+  // Say that the corners of a disc that was not found cannot be read.
+  refuse(region, level) {
+    const { corners } = this.report.regions[region].discs.find((disc) => disc.level === level);
+    const grades = Object.fromEntries(corners.map(({ site }) => [site, null]));
+    this._step(null, {
+      points: without(this.now.points, region, level), grades: { ...this.now.grades, ...grades },
+    });
   }
 
   // Take back everything that was changed at one corner or one point pair.
   drop({ site, region, level }) {
     const { points, grades } = structuredClone(this.now);
     if (site) delete grades[site];
-    if (level) delete points[region][level];
-    if (level && Object.keys(points[region]).length === 0) delete points[region];
-    this._step(null, { points, grades });
+    this._step(null, { points: level ? without(points, region, level) : points, grades });
   }
 
   discard() {
@@ -90,9 +126,9 @@ export class Draft {
     const isSame = (region) => seen(this.report, region) === seen(report, region);
     for (const [region, levels] of Object.entries(this.now.points)) {
       for (const [level, pair] of Object.entries(levels)) {
-        const isThere = isSame(region) && discsOf(report.regions[region]).some((disc) => disc.level === level);
-        if (isThere) pair.forEach((place, part) => fresh.movePoint(region, level, part, place));
-        else left.push(level);
+        const isThere = isSame(region) && discsOf(report, region).some((disc) => disc.level === level);
+        if (!isThere) left.push(level);
+        else pair.forEach((place, part) => place && fresh.movePoint(region, level, part, place));
       }
     }
     for (const [site, grade] of Object.entries(this.now.grades)) {
@@ -116,17 +152,18 @@ export class Draft {
   // The discs of a region as they are to be shown: with changes, with the corners of `preview`, and with those before.
   discs(region, preview) {
     const scored = preview?.regions[region].discs ?? [];
-    return discsOf(this.report.regions[region]).map((disc) => {
-      const before = [disc.centre_px, disc.anterior_px];
-      const next = scored.find((one) => one.level === disc.level);
-      const corners = (disc.corners ?? []).map((corner, at) => {
+    return discsOf(this.report, region).map((disc) => {
+      const { level, pair: before, isFound } = disc;
+      const next = scored.find((one) => one.level === level);
+      const corners = disc.corners.map((corner, at) => {
         const grades = this.now.grades;
         const own = Object.hasOwn(grades, corner.site);
         const grade = own ? grades[corner.site] : (next ?? disc).corners[at].grade;
         return { ...(next ?? disc).corners[at], site: corner.site, grade, before: corner.grade, own };
       });
-      const points = this.now.points[region]?.[disc.level] ?? before;
-      return { level: disc.level, points, before, corners, confidence: disc.confidence };
+      const own = this.now.points[region]?.[level] ?? (isFound ? before : [null, null]);
+      const points = own.map((place, part) => place ?? before[part]);
+      return { level, isFound, before, points, placed: own.map(Boolean), corners };
     });
   }
 
@@ -136,9 +173,14 @@ export class Draft {
     for (const [region, { radiograph }] of Object.entries(this.report.regions)) {
       for (const disc of this.discs(region, preview)) {
         PARTS.forEach((name, part) => {
+          const line = { kind: "point", region, level: disc.level, name };
+          if (!disc.isFound) {
+            if (disc.placed[part]) lines.push({ ...line, px: null });
+            return;
+          }
           const px = Math.hypot(...disc.points[part].map((value, at) => value - disc.before[part][at]));
           const mm = radiograph?.pixel_spacing_mm ? px * radiograph.pixel_spacing_mm[1] : null;
-          if (px > 0) lines.push({ kind: "point", region, level: disc.level, name, px, mm });
+          if (px > 0) lines.push({ ...line, px, mm });
         });
         for (const { site, grade, before, own } of disc.corners) {
           if (own || grade !== before) lines.push({ kind: "grade", region, site, before, after: grade, own });
@@ -148,7 +190,19 @@ export class Draft {
     return lines;
   }
 
+  // The points that are still to be placed, of discs of which the reader has placed one.
+  get unplaced() {
+    return Object.values(this.now.points).flatMap((levels) => Object.entries(levels).flatMap(([level, pair]) =>
+      PARTS.filter((name, part) => !pair[part]).map((name) => `the ${name} point of ${level}`)));
+  }
+
+  // Return the changes as the service takes them, without discs of which one point is still to be placed.
   body(revision) {
-    return { revision, points: this.now.points, grades: this.now.grades };
+    const points = {};
+    for (const [region, levels] of Object.entries(this.now.points)) {
+      const whole = Object.entries(levels).filter(([, pair]) => pair.every(Boolean));
+      if (whole.length) points[region] = Object.fromEntries(whole);
+    }
+    return { revision, points, grades: this.now.grades };
   }
 }

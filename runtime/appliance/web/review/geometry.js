@@ -38,6 +38,40 @@ export function spacing(discs) {
   return sum / (discs.length - 1);
 }
 
+// Return the pairs [centre, anterior] of a region's discs, from above, with a guess for each null: in a row with the
+// nearest ones, or along the middle of the picture if there are none.
+export function withGuesses(pairs, { rows, columns, turn_deg: turn, facing }) {
+  const [width, height] = turn % 180 === 0 ? [columns, rows] : [rows, columns];
+  const standing = pairs.map((pair) => pair?.map((point) => upright(point, turn, rows, columns)));
+  return pairs.map((pair, at) => {
+    if (pair) return pair;
+    const [centre, anterior] = besideOthers(standing, at) ?? inTheMiddle(at / (pairs.length - 1), width, height, facing);
+    const place = inside(centre, width, height, 1.2 * distance(centre, anterior));
+    return [place, add(place, add(anterior, centre, -1))].map((point) => source(point, turn, rows, columns));
+  });
+}
+
+function besideOthers(pairs, at) {
+  const away = (number) => Math.abs(number - at);
+  const numbers = [...pairs.keys()].filter((number) => pairs[number]).sort((one, other) => away(one) - away(other));
+  if (numbers.length === 0) return null;
+  const [near, second] = numbers;
+  const other = numbers.find((number) => (number - at) * (near - at) < 0) ?? second;
+  const step = other === undefined ? downwards(...pairs[near])
+    : add([0, 0], add(pairs[other][0], pairs[near][0], -1), 1 / (other - near));
+  return pairs[near].map((point) => add(point, step, at - near));
+}
+
+function downwards([x, y], [u, v]) {
+  const sign = u < x ? 2.2 : -2.2; // about the distance of discs, in lengths of a pair
+  return [sign * (v - y), sign * (x - u)];
+}
+
+function inTheMiddle(share, width, height, facing) {
+  const centre = [width / 2, height * (0.2 + 0.6 * share)];
+  return [centre, add(centre, [facing === "right" ? 1 : -1, 0], 0.05 * height)];
+}
+
 // The places of the marks of each disc, from its upright centre and anterior point: the same as on all other results.
 // Grades stand in front of the spine, above and below the disc's axis; the level's name stands behind the spine.
 export function places(discs, width, height) {

@@ -127,6 +127,11 @@ function press(viewer, event) {
     viewer.act.move(mark.level, mark.part, viewer.toSource(add(screen, arrow, step * viewer.view.scale)), true);
     return true;
   }
+  if (mark?.kind === "point" && event.key === "Enter" && viewer.act) {
+    const { points, placed } = viewer.marks.discs.find((one) => one.level === mark.level);
+    if (!placed[mark.part]) viewer.act.move(mark.level, mark.part, points[mark.part], true);
+    return true;
+  }
   if (mark?.kind === "corner" && viewer.act) {
     if (event.key === "Enter" || event.key === " ") viewer.act.grade(mark.site, mark.node);
     const grade = gradeOf(event.key);

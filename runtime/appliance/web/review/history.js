@@ -10,21 +10,32 @@ const NAMES = {
   gsps: "Presentation state", sc: "DICOM picture",
 };
 
-// Return a time in the reader's own zone and words.
+const REVIEWED = { accepted: "accepted", corrected: "corrected", unreadable: "cannot be read" };
+
+export const reviewed = ({ reviewed: verdict }) => (verdict ? REVIEWED[verdict] ?? verdict : "not yet");
+
+const unbroken = (text) => text.replaceAll(" ", "\u00a0");
+
+// Return a time in the reader's own zone and words. A line may break between its day and its hour alone.
 export function shownTime(text) {
-  return text ? new Date(text).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }) : "–";
+  if (!text) return "–";
+  const time = new Date(text);
+  const hour = time.toLocaleTimeString([], { timeStyle: "short" });
+  return `${unbroken(time.toLocaleDateString([], { dateStyle: "medium" }))} ${unbroken(hour)}`;
 }
 
 export function shownDate(text) {
   const parts = /^(\d{4})(\d\d)(\d\d)$/.exec(text ?? "");
-  return parts ? parts.slice(1).join("-") : text || "–";
+  if (!parts) return text || "–";
+  return unbroken(new Date(parts[1], parts[2] - 1, parts[3]).toLocaleDateString([], { dateStyle: "medium" }));
 }
 
 export function revisionsTable(study) {
   const rows = [...(study.revisions ?? [])].sort((a, b) => b.revision - a.revision).map((one) => element("tr", {},
     element("th", { scope: "row" }, String(one.revision)),
-    element("td", {}, shownTime(one.made_at)), element("td", { dir: "auto" }, one.by ?? "–"), element("td", { dir: "auto" }, verdictOf(one)),
-    element("td", { class: "number" }, shownTotal(one.total)), element("td", { class: "wrap", dir: "auto" }, one.comment ?? "")));
+    element("td", {}, shownTime(one.made_at)), element("td", { class: "wrap", dir: "auto" }, one.by ?? "–"),
+    element("td", { class: "wrap", dir: "auto" }, verdictOf(one)), element("td", {}, shownTotal(one.total)),
+    element("td", { class: "wrap", dir: "auto" }, one.comment ?? "")));
   if (rows.length === 0) return element("p", { class: "faint" }, "No revision is finished yet.");
   const names = ["Revision", "Made", "By", "Verdict", "Total", "Comment"];
   const head = names.map((name) => element("th", { scope: "col" }, name));
@@ -35,7 +46,8 @@ export function revisionsTable(study) {
 
 function verdictOf({ by, verdict, reader }) {
   if (!verdict) return "–";
-  return reader && reader !== by ? `${verdict} by ${reader}` : verdict;
+  const words = reviewed({ reviewed: verdict });
+  return reader && reader !== by ? `${words}, says ${reader}` : words;
 }
 
 // Links to the results of the newest revision. With a token the browser cannot follow them alone: they are fetched, and

@@ -2,10 +2,11 @@
 
 import { byId, element, sentence } from "/review/dom.js";
 import { CornerTable, legend } from "/review/corners.js";
-import { filesList, revisionsTable, shownDate, shownTime } from "/review/history.js";
+import { REGIONS, isRefused } from "/review/draft.js";
+import { filesList, reviewed, revisionsTable, shownDate, shownTime } from "/review/history.js";
+import { LostDiscs } from "/review/lost.js";
 import { Viewer } from "/review/viewer.js";
 
-export const REGIONS = ["cervical", "lumbar"];
 const REGION_MAX = 36;
 
 const TOOLS = {
@@ -17,10 +18,6 @@ const TOOLS = {
 const SHOWN = { both: ["both"], cervical: ["cervical"], lumbar: ["lumbar"] };
 
 const title = (text) => text.charAt(0).toUpperCase() + text.slice(1);
-
-const REVIEWED = { accepted: "accepted", corrected: "corrected", unreadable: "cannot be read" };
-
-export const reviewed = (study) => (study.reviewed ? REVIEWED[study.reviewed] ?? study.reviewed : "not yet");
 
 function choice(name, label, options, first, onchange) {
   return element("fieldset", { class: "choice" }, element("legend", {}, label),
@@ -65,11 +62,13 @@ export class StudyLayout {
   _region(name) {
     const amount = element("span", { class: "amount" });
     const message = element("div");
+    const lost = new LostDiscs(this.acts(name));
     const pictures = element("div", { class: "side-by-side" });
     const rest = element("div");
     const root = element("article", { class: "region", "data-region": name, "aria-labelledby": `${name}-title` },
-      element("h2", { id: `${name}-title` }, title(name), amount), message, pictures, rest);
-    return { root, amount, message, pictures, rest };
+      element("h2", { id: `${name}-title` }, title(name), amount), message, lost.root,
+      pictures, rest);
+    return { root, amount, message, lost, pictures, rest };
   }
 
   setTool(tool) {
@@ -114,10 +113,11 @@ export class StudyLayout {
   }
 
   showRegion(name, region, discs, isEditable, preview) {
-    const { amount, message, rest } = this.regions[name];
+    const { amount, message, lost, rest } = this.regions[name];
     amount.textContent = heading(region, preview);
-    message.replaceChildren(...refusalOf(region, preview, discs.length > 0));
+    message.replaceChildren(...refusalOf(region, preview));
     const viewer = this.viewers[name];
+    lost.update(viewer ? discs.filter((disc) => !disc.isFound) : [], isEditable);
     const isScored = region.status === "scored";
     if (viewer) viewer.setMarks(discs, !isScored && preview?.status !== "scored");
     const scored = isScored ? discs : [];
@@ -155,11 +155,11 @@ function heading(region, preview) {
   return total + rest;
 }
 
-function refusalOf(region, preview, hasPoints) {
+function refusalOf(region, preview) {
   const shown = preview ?? region;
   if (shown.status !== "rejected" || !shown.reject) return [];
-  const points = hasPoints
-    ? " The points shown are not to be trusted. Put them right, and the region is scored with them." : "";
+  const points = !region.radiograph ? ""
+    : ` The points shown are not to be trusted.${isRefused(region) ? "" : " Put them right, and the region is scored."}`;
   return [element("p", { class: "refusal" }, element("strong", {}, `Rejected (${shown.reject.code}). `),
     sentence(shown.reject.message), points)];
 }
@@ -168,7 +168,7 @@ const KEYS = [
   ["n, p", "next and previous mark of the picture that has the focus"],
   ["Arrow keys", "move the chosen point 1 pixel, with Shift 10; without a point the picture, or the window"],
   ["0, 1, 2, 3, x", "set the grade of the chosen corner; x: cannot be read"],
-  ["Enter", "open the list of grades of the chosen corner"],
+  ["Enter", "open the list of grades of the chosen corner; say that the guess of a point is right"],
   ["+, −", "zoom"],
   ["0", "show all, with the first window, if no corner is chosen"],
   ["Escape", "from a mark back to the picture"],

@@ -1,8 +1,7 @@
 // The work list: studies, the newest first, with a search by state and date of receiving; more on demand.
 
 import { alarm, button, calm, element } from "/review/dom.js";
-import { reviewed } from "/review/layout.js";
-import { shownDate, shownTime } from "/review/history.js";
+import { reviewed, shownDate, shownTime } from "/review/history.js";
 import { shownTotal } from "/review/panel.js";
 import * as service from "/review/service.js";
 
@@ -146,8 +145,9 @@ export class ListPage {
 
   _count() {
     const [many, rest] = [this.rows.size, this.more.hidden ? "" : "; there are more"];
-    this.count.textContent = many === 0 ? "No study fits. Choose other dates or another state."
-      : `${many} ${many === 1 ? "study" : "studies"} shown${rest}.`;
+    const none = FIELDS.some((name) => this[name].value)
+      ? "No study fits. Choose other dates or another state." : "There are no studies yet.";
+    this.count.textContent = many === 0 ? none : `${many} ${many === 1 ? "study" : "studies"} shown${rest}.`;
   }
 
   // Put a study into its row, or a new row in its place. The link of a row stays, and with it the focus.
@@ -208,7 +208,7 @@ export class ListPage {
 function cellsOf(study) {
   const { total, findings = [] } = study;
   const isWhole = !total || total.status === "complete";
-  const range = isWhole ? null : element("small", {}, ` ${total.status}, ${total.range.join("–")}`);
+  const range = isWhole ? null : element("small", {}, ` ${total.status}, ${total.range.join("\u2060–\u2060")}`);
   const why = study.state === "parked" && study.code ? element("small", { class: "wrap" }, ` ${study.code}`) : null;
   const listed = findings.length ? element("span", { title: findings.join(", ") }, findings.slice(0, 2).join(", "),
     findings.length > 2 ? ` and ${findings.length - 2} more` : null) : total ? "none" : "–";

@@ -38,6 +38,7 @@ export class Marks {
     this.current = null; // the key of the mark that Tab reaches
   }
 
+  // `caution`: none of the points is to be trusted.
   update(discs, caution = false) {
     const key = discs.map((disc) => `${disc.level}:${disc.corners.map((corner) => corner.site)}`).join();
     if (key !== this.key) this._build(discs);
@@ -52,7 +53,7 @@ export class Marks {
     this.parts = discs.map((disc) => {
       const part = {
         was: line("was"), edge: line("edge"), axis: line("axis"),
-        name: drawn("text", { class: "level" }),
+        name: drawn("text", { class: "level" }), lost: drawn("text", { class: "level", dy: "1.2em" }),
         ghosts: PARTS.map(() => drawn("circle", { class: "ghost", r: 5 })),
         leads: disc.corners.map(() => [line("edge"), line("lead")]),
         points: PARTS.map((name, number) => this._mark("point", { level: disc.level, part: number },
@@ -68,7 +69,7 @@ export class Marks {
       group("under", this.parts.flatMap((part) =>
         [part.was, part.edge, part.axis, ...part.leads.flat(), ...part.bridge])),
       group("ghosts", this.parts.flatMap((part) => part.ghosts)),
-      group("levels", this.parts.map((part) => part.name)),
+      group("levels", this.parts.flatMap((part) => [part.name, part.lost])),
       group("corners", this.parts.flatMap((part) => part.badges)),
       group("points", this.parts.flatMap((part) => part.points)),
     );
@@ -85,16 +86,23 @@ export class Marks {
   }
 
   _describe(part, disc) {
+    const isGuess = disc.placed.includes(false);
     part.name.textContent = disc.level;
+    part.lost.textContent = isGuess ? "not found" : "";
+    part.axis.classList.toggle("guess", isGuess);
     part.points.forEach((node, number) => {
       const [x, y] = disc.points[number];
-      const moved = String(disc.points[number]) !== String(disc.before[number]);
-      const place = `x ${x.toFixed(1)}, y ${y.toFixed(1)} pixels${moved ? ", moved, not saved" : ""}`;
-      node.setAttribute("aria-label", `${disc.level}, ${PARTS[number]} point, ${place}`);
-      node.classList.toggle("changed", moved);
-      part.ghosts[number].classList.toggle("shown", moved);
+      const isPlaced = disc.placed[number];
+      const changed = isPlaced && (!disc.isFound || String(disc.points[number]) !== String(disc.before[number]));
+      const place = `x ${x.toFixed(1)}, y ${y.toFixed(1)} pixels`;
+      const state = !isPlaced ? ", not found, this place is a guess; Enter says that it is right"
+        : changed ? `, ${disc.isFound ? "moved" : "placed"}, not saved` : "";
+      node.setAttribute("aria-label", `${disc.level}, ${PARTS[number]} point, ${place}${state}`);
+      node.classList.toggle("guess", !isPlaced);
+      node.classList.toggle("changed", changed);
+      part.ghosts[number].classList.toggle("shown", changed && disc.isFound);
     });
-    part.was.classList.toggle("shown", String(disc.points) !== String(disc.before));
+    part.was.classList.toggle("shown", disc.isFound && String(disc.points) !== String(disc.before));
     part.badges.forEach((node, number) => {
       const corner = disc.corners[number];
       const [, shape, note] = node.children;
@@ -123,7 +131,7 @@ export class Marks {
       between(part.was, ...before);
       part.ghosts.forEach((node, which) => at(node, before[which]));
       [centre, anterior].forEach((place, which) => this._put(part.points[which], place));
-      at(part.name, project(spot.label));
+      for (const node of [part.name, part.lost]) at(node, project(spot.label));
       part.badges.forEach((node, which) => {
         const [foot, place] = [project(spot.badges[which].foot), project(spot.badges[which].place)];
         part.leads[which].forEach((lead) => between(lead, foot, place));
@@ -154,6 +162,10 @@ export class Marks {
     return best;
   }
 
+  find(level, part) {
+    return this.marks.find((mark) => mark.level === level && mark.part === part);
+  }
+
   // Make a mark the one that Tab reaches, and give it the focus.
   choose(mark, focus = true) {
     this.current = mark.key;
@@ -176,9 +188,11 @@ export class Marks {
   }
 }
 
-export function spoken(corner) {
+// Return the name of a corner's mark; it has the words beside the mark.
+function spoken(corner) {
   const graded = corner.grade === null ? "not graded" : `grade ${corner.grade}, ${MEANINGS[corner.grade]}`;
-  const changed = corner.grade !== corner.before || corner.own ? `, was ${gradeName(corner.before)}, not saved` : "";
-  const prior = corner.prior === undefined ? "" : `, ${gradeName(corner.prior)} in the prior study`;
-  return `${corner.site}: ${graded}${changed}${prior}`;
+  const sign = corner.sign ? `, ${corner.sign}` : "";
+  const changed = corner.grade !== corner.before || corner.own ? ", not saved" : "";
+  const prior = corner.prior === undefined || sign.includes("prior") ? "" : `, prior ${gradeName(corner.prior)}`;
+  return `${corner.site}: ${graded}${sign}${changed}${prior}`;
 }

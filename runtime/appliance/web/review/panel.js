@@ -38,13 +38,15 @@ export class Panel {
     this.accept = button("Accept as it is", act.accept);
     this.refuse = button("Cannot be read…", act.refuse);
     this.hint = element("p", { class: "faint", id: "finish-hint", role: "status" });
+    const finish = element("h2", { id: "finish-title", tabindex: "-1" }, "Finish");
     this.root = element("aside", { class: "panel", "aria-label": "Result and changes" },
-      element("section", { class: "card" }, element("h2", {}, "Total"), this.total),
+      element("section", { class: "card" }, element("h2", {}, "Total"), this.total,
+        button("Finish", () => finish.focus(), { class: "to-finish", "aria-label": "Finish: go to the decision" })),
       element("section", { class: "card draft", "aria-labelledby": "draft-title" },
         this.heading, this.none, this.list,
         element("p", { class: "actions" }, this.undo, this.redo, this.discard)),
       element("section", { class: "card finish", "aria-labelledby": "finish-title" },
-        element("h2", { id: "finish-title" }, "Finish"), this.lock,
+        finish, this.lock,
         element("label", { for: "reader" }, "Reader, name or initials"), this.reader,
         element("label", { for: "comment" }, "Comment (may be empty)"), this.comment,
         element("p", { class: "actions" }, this.save, this.accept, this.refuse), this.hint),
@@ -109,7 +111,8 @@ export class Panel {
     this.undo.disabled = Boolean(lock) || !draft.canUndo;
     this.redo.disabled = Boolean(lock) || !draft.canRedo;
     this.discard.disabled = Boolean(lock) || draft.isEmpty;
-    this.save.disabled = Boolean(lock) || draft.isEmpty;
+    const { unplaced } = draft;
+    this.save.disabled = Boolean(lock) || draft.isEmpty || unplaced.length > 0;
     this.accept.disabled = Boolean(lock) || !draft.isEmpty || isAccepted;
     this.refuse.disabled = Boolean(lock) || !draft.isEmpty;
     this.save.classList.toggle("primary", !draft.isEmpty);
@@ -118,9 +121,10 @@ export class Panel {
     this.lock.hidden = !lock;
     if (hadFocus) (this.list.querySelector("button") ?? this.undo).focus();
     if (this.reader.getAttribute("aria-invalid") === "true") return; // the hint says that the name is missing
-    this.hint.textContent = lock ? "" : draft.isEmpty
-      ? `${isAccepted ? "You have accepted this revision. " : ""}To save a correction, change a point or a grade first.`
-      : "To accept, or to say that a region cannot be read, save or discard your changes first.";
+    this.hint.textContent = lock ? "" : unplaced.length ? `To save, place ${unplaced.join(" and ")}, too.`
+      : draft.isEmpty
+        ? `${isAccepted ? "You have accepted this revision. " : ""}To save a correction, change a point or a grade first.`
+        : "To accept, or to say that a region cannot be read, save or discard your changes first.";
   }
 
   _change(change, lock) {
@@ -136,6 +140,7 @@ export class Panel {
 }
 
 function wordsOfPoint({ level, name, px, mm }) {
+  if (px === null) return `${level}, ${name} point: placed`;
   return `${level}, ${name} point: moved ${px.toFixed(1)} px${mm === null ? "" : ` (${mm.toFixed(2)} mm)`}`;
 }
 

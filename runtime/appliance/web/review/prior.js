@@ -1,7 +1,7 @@
 // The prior study of the same patient beside the present one, on demand.
 
 import { alarm, button, element } from "/review/dom.js";
-import { changedSince, priorSummary } from "/review/history.js";
+import { changedSince, priorSummary, shownDate } from "/review/history.js";
 import { Viewer } from "/review/viewer.js";
 import * as service from "/review/service.js";
 
@@ -74,7 +74,7 @@ export class Prior {
     this.shown[region] = viewer;
     viewer.tool = this.page.layout.tool;
     viewer.root.classList.add("of-prior");
-    viewer.root.prepend(element("p", { class: "tag" }, "Prior study"));
+    viewer.root.prepend(element("p", { class: "tag" }, `Prior study, ${shownDate(this.page.study.prior.study_date)}`));
     this.page.layout.regions[region].pictures.append(viewer.root);
     viewer.setSize(view.rows, view.columns, view.turn_deg);
     this._loadPixels(viewer, view);
@@ -100,13 +100,13 @@ export class Prior {
     this.summary.replaceChildren(...priorSummary(changed, this.page.study, this.report).filter(Boolean));
     for (const [region, viewer] of Object.entries(this.shown)) {
       const { discs } = this.report.regions[region];
-      viewer.setMarks(discs.map((disc) => {
+      viewer.setMarks(discs.filter((disc) => disc.confidence > 0).map((disc) => {
         const points = [disc.centre_px, disc.anterior_px];
         const corners = disc.corners.map((corner) => {
           const now = changed.get(corner.site);
           return { ...corner, before: corner.grade, sign: now ? `now ${now.grade}` : "" };
         });
-        return { level: disc.level, points, before: points, corners, confidence: disc.confidence };
+        return { level: disc.level, isFound: true, before: points, points, placed: [true, true], corners };
       }));
     }
   }

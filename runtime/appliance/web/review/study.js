@@ -1,12 +1,12 @@
 // One study: it loads the report and the pixels, and holds the draft.
 
 import { alarm, button, calm, element, say } from "/review/dom.js";
-import { Draft } from "/review/draft.js";
+import { Draft, REGIONS, isRefused } from "/review/draft.js";
 import { openChooser } from "/review/corners.js";
 import { Decisions } from "/review/decisions.js";
 import { Panel } from "/review/panel.js";
 import { Prior } from "/review/prior.js";
-import { REGIONS, StudyLayout } from "/review/layout.js";
+import { StudyLayout } from "/review/layout.js";
 import * as service from "/review/service.js";
 import { Views } from "/review/views.js";
 
@@ -109,7 +109,7 @@ export class StudyPage {
     this.layout.showReport(this.study, report);
     this.views.place();
     this._showStudy();
-    if (this.draft && !this.draft.isEmpty) this._ask();
+    if (this.draft && !this.draft.isEmpty) this.askSoon();
   }
 
   _showStudy() {
@@ -152,8 +152,18 @@ export class StudyPage {
   _acts() {
     return (region) => ({
       move: (level, part, place, ended) => {
-        if (this._refuseChange()) return;
+        if (this._refuseChange(region)) return;
         this._change(() => this.draft.movePoint(region, level, part, this._within(region, place), ended), ended);
+      },
+      place: (level) => {
+        const viewer = this.layout.viewers[region];
+        const { placed } = viewer.marks.discs.find((one) => one.level === level);
+        viewer.marks.choose(viewer.marks.find(level, Math.max(0, placed.indexOf(false))));
+        viewer.surface.scrollIntoView({ block: "nearest" });
+      },
+      refuse: (level) => {
+        this._change(() => this.draft.refuse(region, level));
+        say(`${level}: cannot be read, not saved`);
       },
       grade: (site, node) => {
         if (this._refuseChange()) return;
@@ -170,9 +180,12 @@ export class StudyPage {
     return [Math.min(Math.max(x, 0), columns - 1), Math.min(Math.max(y, 0), rows - 1)];
   }
 
-  _refuseChange() {
-    if (this.lock) say(this.lock);
-    return Boolean(this.lock);
+  // Say why nothing can be changed, at all or in a region. Return whether it is so.
+  _refuseChange(region = null) {
+    const isUnreadable = region && isRefused(this.report.regions[region]);
+    const why = this.lock ?? (isUnreadable ? "A reader could not read this region. Its points cannot be moved." : null);
+    if (why) say(why);
+    return Boolean(why);
   }
 
   _setGrade(site, grade) {
@@ -186,7 +199,8 @@ export class StudyPage {
   _change(change, ended = true) {
     change();
     this.stopAsking();
-    if (this.draft.isEmpty) this.preview = null;
+    const { points, grades } = this.draft.body();
+    if (Object.keys({ ...points, ...grades }).length === 0) this.preview = null;
     else if (ended) this.askSoon();
     this.render();
   }

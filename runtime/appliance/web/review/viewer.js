@@ -38,8 +38,8 @@ export class Viewer {
     const named = (text, name, act) => button(text, act, { "aria-label": `${name}: ${this.label}`, title: name });
     return element("div", { class: "bar" },
       named("−", "Zoom out", () => this.zoom(1 / 1.25)), named("+", "Zoom in", () => this.zoom(1.25)),
-      named("Fit", "Show all", () => this.fit()),
-      named("1:1", "One pixel for each pixel", () => this.zoomTo(1 / this.ratio)),
+      named("Fit", "Fit, show all", () => this.fit()),
+      named("1:1", "1:1, one pixel for each pixel", () => this.zoomTo(1 / this.ratio)),
       named("Reset", "Reset zoom and window", () => this.reset()), this.reading);
   }
 
@@ -75,7 +75,7 @@ export class Viewer {
   }
 
   setMarks(discs, caution = false) {
-    this.marks.update(discs.filter((disc) => disc.confidence > 0), caution);
+    this.marks.update(discs, caution);
     this.draw();
   }
 

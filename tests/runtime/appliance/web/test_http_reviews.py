@@ -115,6 +115,9 @@ def test_regions_that_cannot_be_read_are_taken_out_and_that_is_delivered(served)
     assert (report["regions"]["lumbar"]["reject"]["code"], report["total"]["status"]) == (
         "reader-unreadable", "incomplete",
     )  # fmt: skip
+    points = {"lumbar": {"L1/L2": [[30.0, 40.0], [50.0, 41.0]]}}
+    refused = served.post("/v1/studies/1/points", {"revision": 2, "reader": "AB", "points": points})
+    assert (refused.status, "could not read" in refused.json()["detail"]) == (400, True)
     served.post("/v1/studies/1/unreadable", {"revision": 2, "reader": "AB", "regions": ["cervical"]})
     served.appliance.run(10)
     assert served.get("/v1/studies/1")["reviewed"] == "unreadable"

@@ -21,6 +21,7 @@ from pydicom import dcmread
 
 from helpers.documentation import blocks, commands, programs
 from helpers.http_calls import FORM, UnixConnection, ask, form
+from helpers.web_server import AMBIGUOUS, exchange
 from spinescore.runtime import Scorer, load_study, radiograph_from_array
 from spinescore.runtime.phantom import write_study
 
@@ -247,9 +248,13 @@ events {{ }}
 http {{
     access_log off; client_max_body_size 256m; client_body_temp_path {root}/body;
     proxy_temp_path {root}/proxy; fastcgi_temp_path {root}/f; uwsgi_temp_path {root}/u; scgi_temp_path {root}/s;
+    upstream scores {{ server unix:{socket}; keepalive 4; }}
     server {{
         listen unix:{root}/front.sock;
-        location / {{ proxy_pass http://unix:{socket}:; proxy_request_buffering off; proxy_http_version 1.1; }}
+        location / {{
+            proxy_pass http://scores; proxy_request_buffering off; proxy_http_version 1.1;
+            proxy_set_header Connection "";
+        }}
     }}
 }}
 """
@@ -265,6 +270,10 @@ def test_nginx_in_front(service, study, tmp_path):
             answer = ask(tmp_path / "front.sock", "POST", "/v1/score", dicom_form(study), FORM)
             assert answer.json()["report"]["total"]["status"] == "complete"
             assert ask(tmp_path / "front.sock", "GET", "/nothing").status == 404
+            for name, request in AMBIGUOUS.items():
+                exchange(tmp_path / "front.sock", request)
+                others = [ask(tmp_path / "front.sock", "GET", "/health/live").status for _ in range(3)]
+                assert others == [200] * 3, f"{name}: another client got the answer to a hidden request"
         finally:
             nginx.terminate()
             nginx.wait(WAIT_S)

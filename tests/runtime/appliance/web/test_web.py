@@ -9,7 +9,6 @@ import ssl
 import stat
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from helpers.web_server import WAIT_S, answer, ask, connect, running, serving
 from spinescore.runtime.appliance.configuration.tlsfiles import Tls
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.network import server_context
@@ -31,8 +31,6 @@ from spinescore.runtime.appliance.web.problems import HANDLERS, Problem
 from spinescore.runtime.appliance.web.site import Site
 from spinescore.runtime.appliance.web.sockets import open_tcp_socket, open_unix_socket, socket_fault
 from spinescore.runtime.errors import SpineScoreError
-
-WAIT_S = 60.0
 
 
 async def echo(request: Request) -> PlainTextResponse:
@@ -53,59 +51,11 @@ APP = Starlette(
 )
 
 
-def serving(app: Starlette, path: Path):
-    """Serve an application on a unix socket, in a thread."""
-    return running([(open_unix_socket(path), None)], app)
-
-
-@contextlib.contextmanager
-def running(listeners: list[server.Listener], app: Starlette):
-    """Serve an application on sockets, in a thread."""
-    one = server.make_server(app, listeners, lambda: None)
-    thread = threading.Thread(target=one.run)
-    thread.start()
-    try:
-        yield
-    finally:
-        one.should_exit = True
-        thread.join(WAIT_S)
-        assert not thread.is_alive()
-
-
 @pytest.fixture
 def path(tmp_path, monkeypatch):
     monkeypatch.setattr(server, "_TICK_S", 0.05)
     with serving(APP, tmp_path / "s"):
         yield tmp_path / "s"
-
-
-def connect(path: Path) -> socket.socket:
-    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    client.settimeout(WAIT_S)
-    client.connect(str(path))
-    return client
-
-
-def answer(client: socket.socket) -> tuple[int, str, str]:
-    """The status, the head and the body of an answer; status 0 if the connection ends without one."""
-    received = b""
-    with contextlib.suppress(ConnectionResetError):
-        while b"\r\n\r\n" not in received and (piece := client.recv(65536)):
-            received += piece
-        if not received:
-            return 0, "", ""
-        head, _, body = received.partition(b"\r\n\r\n")
-        lines = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
-        while len(body) < int(lines[b"content-length"]) and (piece := client.recv(65536)):
-            body += piece
-        return int(head.split()[1]), head.decode(), body.decode()
-    return 0, "", ""
-
-
-def ask(path: Path, request: str, body: bytes = b"") -> tuple[int, str, str]:
-    with connect(path) as client:
-        client.sendall(f"{request} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
-        return answer(client)
 
 
 def test_a_socket_is_for_its_owner_and_group(path):
