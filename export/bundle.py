@@ -27,6 +27,7 @@ from spinescore.export.trial import (
     agreement_of_alternatives,
     agreement_of_grader,
     agreement_of_localizer,
+    one_grade,
     try_graders,
     try_localizers,
 )
@@ -142,7 +143,8 @@ def export_bundle(
             changed = agreement_of_grader(graded, draft.grader)
             beside = agreement_of_alternatives(located, draft.localizer)
             errors = point_errors(located, views, draft.localizer)
-            warnings = _warnings([*located, *graded], strict) + likely_exchange(located, views, draft.localizer, errors)
+            warnings = _warnings([*located, *graded], strict) + one_grade(graded, draft.grader)
+            warnings += likely_exchange(located, views, draft.localizer, errors)
             if options.fp16:
                 warnings += _out_of_bounds(moved, changed, draft.bounds)
             document["provenance"] = {

@@ -60,6 +60,7 @@ _RECONSTRUCTORS = tuple(
     f"{home}.{name}" for home in ("copyreg", "copy_reg") for name in ("_reconstructor", "__newobj__")
 )
 _MOST = 1 << 63  # PyTorch's sizes, strides and offsets are smaller
+_METADATA = 6  # the argument of a tensor whose elements have another sign than the stored ones (conj, neg)
 _MAX_AXES = 64  # as PyTorch has it
 # A file that names one of these is hostile. It is refused, although nothing would be run.
 _REFUSED_MODULES = frozenset(
@@ -145,7 +146,7 @@ def instance(kind: object) -> object:
 def call(function: str, arguments: tuple[Any, ...]) -> object:
     """Return the tensor or plain container that a call stands for; for all else a stub. Nothing is called."""
     if function in _TENSORS:
-        return _tensor(arguments)
+        return Stub(f"{function}, metadata", called=True) if any(arguments[_METADATA:]) else _tensor(arguments)
     if function == "torch._utils._rebuild_tensor_v3":  # types without a storage of their own, as float8
         return Stub(next((part.name for part in arguments if isinstance(part, Global)), function), called=True)
     if function in _PARAMETERS:

@@ -30,6 +30,8 @@ _MAX_ENTRIES = 100_000
 _MAX_KEY, _MAX_NAME = 100, 1000  # characters
 _SAVE = "save the weights alone: torch.save(model.state_dict(), 'weights.pth')"
 _REMEDIES = {  # by a word in the name of the tensor's constructor
+    "metadata": "is a view that changes the signs of what is stored (conj, neg); save plain tensors: torch.save({name: "
+    "value.resolve_conj().resolve_neg() for name, value in model.state_dict().items()}, 'weights.pth')",
     "sparse": "is sparse; save it dense: "
     "torch.save({name: value.to_dense() for name, value in model.state_dict().items()}, 'weights.pth')",
     "qtensor": "is quantised; give the weights from before the quantisation (the export quantises them with --int8)",

@@ -17,7 +17,14 @@ from spinescore.export.sensitivity import Int8Result, make_int8
 from spinescore.export.sessions import run_model
 from spinescore.export.sources import Network
 from spinescore.export.threads import workers
-from spinescore.runtime.acceptance.comparison import GradeAgreement, PointAgreement, compare_grades, compare_points
+from spinescore.export.variants import in_groups
+from spinescore.runtime.acceptance.comparison import (
+    GradeAgreement,
+    PointAgreement,
+    compare_grades,
+    compare_points,
+    grades_of,
+)
 from spinescore.runtime.engines.half import store_half
 from spinescore.runtime.errors import BundleError, CheckpointError
 from spinescore.runtime.manifest import Grader, Localizer
@@ -31,10 +38,12 @@ __all__ = [
     "agreement_of_alternatives",
     "agreement_of_grader",
     "agreement_of_localizer",
+    "one_grade",
     "try_graders",
     "try_localizers",
 ]
 
+_ROUNDING = 1e-6  # of the largest output: answers that differ less are the same
 
 Save = Callable[[str, onnx.ModelProto], None]  # begins to write a finished graph under a file's name
 
@@ -153,6 +162,17 @@ def agreement_of_grader(trials: Sequence[Trial], grader: Grader) -> GradeAgreeme
     )
 
 
+def one_grade(trials: Sequence[Trial], grader: Grader) -> list[str]:
+    """Return a warning if all corners of the golden pictures have one grade. Random weights are left out."""
+    grades = grades_of({trial.network.role: trial.expected for trial in trials}, grader)
+    if any(trial.network.tensors for trial in trials) or len(np.unique(grades)) > 1:
+        return []
+    return [
+        f"grader: all {grades.size} corners of the golden radiographs have grade {grades.flat[0]}; unless that is true "
+        "of them, the network is not trained, or its input (mean and std, crop, contrast) is not that of its training"
+    ]
+
+
 def _moved(trial: Trial, localizer: Localizer, output: NDArray[np.float32]) -> PointAgreement:
     return compare_points(trial.expected, output, localizer, trial.regions)
 
@@ -176,6 +196,18 @@ def _quantized(
     return replace(trial, int8=result)
 
 
+def _is_constant(outputs: NDArray[np.float32], *, grader: bool) -> bool:
+    """Return whether the outputs for all pictures are the same but for rounding.
+
+    Of a grader's logits only their differences within a group count, because a softmax follows.
+    """
+    answers = outputs.astype(np.float64)
+    if grader:
+        answers = in_groups(answers)
+        answers = answers - answers.mean(axis=-1, keepdims=True)
+    return len(answers) > 1 and float(np.ptp(answers, axis=0).max()) <= _ROUNDING * float(np.abs(outputs).max())
+
+
 def _try(
     network: Network,
     pictures: NDArray[np.uint8],
@@ -194,6 +226,11 @@ def _try(
         raise CheckpointError(
             f"{network.provenance['source']}: gives NaN or infinity on golden inputs; are mean and std of its input "
             "those that it was trained with?"
+        )
+    if np.ptp(pictures, axis=0).any() and _is_constant(expected, grader=network.kind == "grader"):
+        raise CheckpointError(
+            f"{network.provenance['source']}: gives the same answer for all {len(expected)} golden pictures, so it "
+            "does not look at them; are its weights those after training, and its mean and std right?"
         )
     save(f"{network.stem}.fp32.onnx", model)
     half = prepared.result() if prepared else None

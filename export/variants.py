@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from spinescore.export.sessions import map_batches, open_session
 from spinescore.runtime.manifest import NetworkInput
 
-__all__ = ["ONE_CORNER", "Change", "Runner", "softmax"]
+__all__ = ["ONE_CORNER", "Change", "Runner", "in_groups", "softmax"]
 
 Change = Callable[[NDArray[np.float64]], NDArray[np.float64]]  # of grey pictures (N, H, W)
 
@@ -42,10 +42,15 @@ class Runner:
         return np.concatenate(map_batches(run, grey, label)).astype(np.float64)
 
 
-def softmax(logits: NDArray[Any], width: int | None = None) -> NDArray[np.float64]:
-    """Return the softmax over every `width` outputs; without it, over each corner's four of eight, else over all."""
+def in_groups(logits: NDArray[Any], width: int | None = None) -> NDArray[Any]:
+    """Return logits (N, groups, width) by softmax; without `width`, each corner's four of eight, else all outputs."""
     outputs = logits.shape[1]
-    groups = logits.reshape(len(logits), -1, width or (ONE_CORNER if outputs == 2 * ONE_CORNER else outputs))
+    return logits.reshape(len(logits), -1, width or (ONE_CORNER if outputs == 2 * ONE_CORNER else outputs))
+
+
+def softmax(logits: NDArray[Any], width: int | None = None) -> NDArray[np.float64]:
+    """Return the softmax over every group of `in_groups`."""
+    groups = in_groups(logits, width)
     scaled = np.exp(groups - groups.max(axis=-1, keepdims=True))
     result: NDArray[np.float64] = (scaled / scaled.sum(axis=-1, keepdims=True)).reshape(logits.shape)
     return result

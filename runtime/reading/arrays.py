@@ -21,8 +21,9 @@ from spinescore.runtime.reading.facts import Facts, patient_key, read_facts, sam
 from spinescore.runtime.reading.fromheader import radiograph_from_header
 from spinescore.runtime.reading.functionalgroups import lift
 from spinescore.runtime.reading.memory import MAX_PIXELS
-from spinescore.runtime.reading.pixelformat import PixelFormat, check_size, pixel_format, without_unused_bits
+from spinescore.runtime.reading.pixelformat import PixelFormat, check_size, pixel_format
 from spinescore.runtime.reading.shutter import Shutter, hide
+from spinescore.runtime.reading.storedvalues import without_unused_bits
 from spinescore.runtime.reading.tags import is_stated, number, text
 from spinescore.runtime.study import REGIONS, Facing, Radiograph, Region
 from spinescore.runtime.text import brief

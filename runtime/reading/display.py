@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Display", "Rescale", "Window", "display_of"]
 
-_HUGE = 1e100  # with larger factors, differences and products of values would overflow
+_HUGE = 1e100  # with larger factors, differences, products and quotients of values would overflow
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
@@ -165,6 +165,10 @@ def _window(ds: Dataset, index: int, notes: list[str]) -> Window | None:
     center = _stated(ds, "WindowCenter", "Window Center", notes, index)
     width = _stated(ds, "WindowWidth", "Window Width", notes, index)
     if center is None or width is None:
+        return None
+    if max(abs(center), width) > _HUGE or 0 < width < 1 / _HUGE:
+        sentence = "Window Center and Width are too large or too small and were ignored"
+        notes.append(notice("greyscale-ignored", sentence, tag="WindowWidth"))
         return None
     function = (text(ds, "VOILUTFunction") or "LINEAR").upper()
     if function not in _FUNCTIONS:

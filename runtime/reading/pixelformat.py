@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.reading.tags import number, text
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["PixelFormat", "check_size", "corrupt", "pixel_format", "without_unused_bits"]
+__all__ = ["PixelFormat", "check_size", "corrupt", "pixel_format"]
 
 
 @dataclass(frozen=True)
@@ -100,24 +97,3 @@ def _integer(ds: Dataset, keyword: str, source: str, default: int | None = None)
     if stated is None or stated != int(stated):
         raise corrupt(source, f"does not state {keyword} as a whole number")
     return int(stated)
-
-
-def without_unused_bits(raw: NDArray[np.unsignedinteger], declared: PixelFormat) -> NDArray[np.integer]:
-    """Return stored values: the bits outside the stored ones are dropped, the sign is extended. Works in place.
-
-    The unused bits may hold overlays.
-    """
-    below = declared.high_bit + 1 - declared.bits_stored
-    above = raw.dtype.itemsize * 8 - declared.high_bit - 1
-    if declared.signed:
-        signed: NDArray[np.signedinteger] = raw.view(f"i{raw.dtype.itemsize}")
-        if above:
-            np.left_shift(signed, above, out=signed)
-        if above + below:
-            np.right_shift(signed, above + below, out=signed)
-        return signed
-    if below:
-        np.right_shift(raw, below, out=raw)
-    if (above or below) and int(raw.max()) > declared.stored_max:
-        np.bitwise_and(raw, raw.dtype.type(declared.stored_max), out=raw)
-    return raw

@@ -26,7 +26,8 @@ from spinescore.runtime.reading.decoding.encapsulation import holds_codestream
 from spinescore.runtime.reading.decoding.syntaxes import EXPLICIT_BIG_ENDIAN, UNCOMPRESSED, is_compressed
 from spinescore.runtime.reading.dicomfile import bytes_left
 from spinescore.runtime.reading.memory import pixel_array
-from spinescore.runtime.reading.pixelformat import PixelFormat, corrupt, without_unused_bits
+from spinescore.runtime.reading.pixelformat import PixelFormat, corrupt
+from spinescore.runtime.reading.storedvalues import stored_values
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -47,7 +48,7 @@ def read_pixels(
     """
     implicit, little_endian = (flag is not False for flag in ds.original_encoding)
     big_endian = syntax == EXPLICIT_BIG_ENDIAN or (syntax is None and not little_endian)
-    length, vr = _pixel_element(file, implicit, big_endian, source)
+    length, vr = _pixel_element(file, implicit, big_endian, declared, source)
     if _is_encapsulated(file, length, declared, syntax):
         available = min(bytes_left(file), length)
         if available > 2 * declared.byte_count + _SLACK_BYTES:
@@ -73,7 +74,7 @@ def read_pixels(
             notice("pixels-too-long", f"{count} bytes follow the declared pixels and were ignored", bytes=count)
         )
     READING.debug("%d x %d pixels without compression", declared.rows, declared.columns)
-    return without_unused_bits(raw, declared), "none"
+    return stored_values(raw, declared, source, notes), "none"
 
 
 def _is_encapsulated(file: BinaryIO, length: int, declared: PixelFormat, syntax: str | None) -> bool:
@@ -96,8 +97,13 @@ def _fits(length: int, declared: PixelFormat) -> bool:
     return declared.byte_count <= length <= declared.byte_count + 1
 
 
-def _pixel_element(file: BinaryIO, implicit: bool, big_endian: bool, source: str) -> tuple[int, bytes]:
-    """Return length and VR of the Pixel Data element at which `file` stands; leave the file at the element's value."""
+def _pixel_element(
+    file: BinaryIO, implicit: bool, big_endian: bool, declared: PixelFormat, source: str
+) -> tuple[int, bytes]:
+    """Return length and VR of the Pixel Data element at which `file` stands; leave the file at the element's value.
+
+    Some devices write other VRs than the transfer syntax says: the element itself counts more than `implicit`.
+    """
     order = ">" if big_endian else "<"
     head = file.read(8)
     if len(head) < 8 or struct.unpack(f"{order}HH", head[:4]) != (0x7FE0, 0x0010):
@@ -107,12 +113,13 @@ def _pixel_element(file: BinaryIO, implicit: bool, big_endian: bool, source: str
     if head[4:6] in (b"US", b"SS") and not implicit:  # not allowed, and their length has two bytes (PS3.5 7.1.2)
         return int(struct.unpack(f"{order}H", head[6:8])[0]), b"OW"
     # The length of Pixel Data is even, but both VRs begin with an odd letter: no implicit length looks like a VR.
-    if head[4:6] in (b"OW", b"OB", b"UN") or not implicit:
+    length = int(struct.unpack(f"{order}I", head[4:8])[0])
+    if head[4:6] in (b"OW", b"OB", b"UN") or not (implicit or length == _UNDEFINED_LENGTH or _fits(length, declared)):
         tail = file.read(4)
         if len(tail) < 4:
             raise corrupt(source, "ends at its pixel data")
         return int(struct.unpack(f"{order}I", tail)[0]), head[4:6]
-    return int(struct.unpack(f"{order}I", head[4:8])[0]), b"OW"
+    return length, b"OW"
 
 
 def _read_uncompressed(

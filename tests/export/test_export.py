@@ -9,8 +9,10 @@ import numpy as np
 import onnx
 import pytest
 
+from helpers.checkpoint_files import saved
 from helpers.golden_networks import SMALL, mean_grader, unpacked, write_inputs
 from spinescore.export.bundle import export_bundle
+from spinescore.export.checkpoints import read_checkpoint
 from spinescore.export.defaults import read_overrides
 from spinescore.export.verify import verify_bundle
 from spinescore.runtime import cli
@@ -241,6 +243,38 @@ def test_overflow_drops_the_half_file_and_names_the_layer(inputs, tmp_path, fact
     assert any(f"layer {named}" in warning for warning in report.warnings)
     assert set(report.manifest.grader.files["corners"]) == {"fp32"}
     assert set(report.manifest.localizer.files["cervical"]) == {"fp32", "fp16"}
+
+
+def flat_grader(folder, row):
+    """Return a grader whose weights are all 0 (`row` 0), or the same for every output (1), or small beside a bias."""
+    model = mean_grader()
+    weights, bias = (np.array(onnx.numpy_helper.to_array(tensor)) for tensor in model.graph.initializer)
+    weights = {"zero": weights * 0, "alike": weights[:, :1].repeat(8, 1), "biased": weights * 1e-3}[row]
+    bias = {"zero": bias, "alike": bias * 0, "biased": np.tile(np.float32([9, 0, 0, 0]), 2)}[row]
+    for tensor, value in zip(model.graph.initializer, (weights, bias), strict=True):
+        tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
+    onnx.save(model, str(folder / "ready.onnx"))
+    return folder / "ready.onnx"
+
+
+@pytest.mark.parametrize("row", ["zero", "alike"])
+def test_grader_that_does_not_look_at_the_picture_is_refused(inputs, tmp_path, row):
+    with pytest.raises(CheckpointError, match=r"ready.onnx: gives the same answer for all 12 golden pictures"):
+        exported(inputs, tmp_path / "b", "localizer.onnx", flat_grader(tmp_path, row))
+    assert not (tmp_path / "b").exists()
+
+
+def test_localizer_that_does_not_look_at_the_picture_is_refused(inputs, tmp_path):
+    weights = read_checkpoint(inputs / "hrnet-legacy.pth").tensors
+    dead = {name: value * 0 if name == "final_layer.weight" else value for name, value in weights.items()}
+    (tmp_path / "dead.pth").write_bytes(saved(dead))
+    with pytest.raises(CheckpointError, match=r"dead.pth: gives the same answer"):
+        exported(inputs, tmp_path / "b", tmp_path / "dead.pth")
+
+
+def test_one_grade_for_all_corners_is_a_warning(inputs, tmp_path):
+    report = exported(inputs, tmp_path / "b", "localizer.onnx", flat_grader(tmp_path, "biased"))
+    assert any(f"all {report.grades.corners} corners" in one and "grade 0" in one for one in report.warnings)
 
 
 def test_overflow_is_an_error_where_asked_for(inputs, tmp_path):

@@ -170,6 +170,19 @@ def test_crafted_tensor_is_read_when_it_is_honest(tmp_path: Path) -> None:
     np.testing.assert_array_equal(tensors["conv1.weight"], SIX.reshape(2, 3))
 
 
+@pytest.mark.parametrize("metadata", [{"neg": True}, {"conj": True}])
+def test_views_that_change_signs_are_not_read_as_what_is_stored(metadata: dict[str, bool], tmp_path: Path) -> None:
+    more = b"N" + pickle.dumps(metadata, 2)[2:-1]  # no hooks, then what torch._utils.get_tensor_metadata gives
+    root = tensor_pickle().replace(b"\x89}tRs.", b"\x89" + more + b"tRs.")
+    with pytest.raises(CheckpointError, match=r"'conv1.weight' is a view that changes the signs .*resolve_neg"):
+        read_checkpoint(save(tmp_path, torch_zip(root, {"0": SIX.tobytes()})))
+    plain = tensor_pickle().replace(b"\x89}tRs.", b"\x89N}tRs.")
+    np.testing.assert_array_equal(
+        read_checkpoint(save(tmp_path, torch_zip(plain, {"0": SIX.tobytes()}))).tensors["conv1.weight"],
+        SIX.reshape(2, 3),
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -7,13 +7,22 @@ import struct
 from spinescore.runtime.reading.decoding.syntaxes import HTJ2K, JPEG, JPEG_2000, JPEG_LS, RLE
 from spinescore.runtime.reading.pixelformat import PixelFormat, corrupt
 
-__all__ = ["begins_codestream", "check_codestream", "coded_bits", "is_lossless", "jpeg_size", "syntax_of"]
+__all__ = [
+    "END_OF_IMAGE",
+    "begins_codestream",
+    "check_codestream",
+    "coded_bits",
+    "is_lossless",
+    "jpeg_size",
+    "syntax_of",
+]
 
 _JPEG_BEGINNING, _JPEG_2000_BEGINNING = b"\xff\xd8\xff", b"\xff\x4f\xff\x51"
 _BOXES = b"jP  "  # of a JP2 file, after four bytes
 _RLE_HEADER_BYTES, _MAX_RLE_SEGMENTS = 64, 2  # one segment for each byte of a pixel, and pixels have 8 or 16 bits
 _RLE_BEGINNINGS = tuple(struct.pack("<2I", count + 1, _RLE_HEADER_BYTES) for count in range(_MAX_RLE_SEGMENTS))
-_END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike; only padding may follow
+END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike; only padding may follow
+_TILE_PART = 0xFF90
 _SLACK_BYTES = 1 << 20
 _MAX_SEGMENTS = 64  # the most marker segments that are read
 
@@ -31,7 +40,8 @@ def check_codestream(codestream: bytes, declared: PixelFormat, syntax: str, sour
     if size != (declared.rows, declared.columns, 1):
         actual = "no readable size" if size is None else f"{size[0]} x {size[1]} pixels of {size[2]} samples"
         raise corrupt(source, f"declares {declared.rows} x {declared.columns} pixels, its compressed image {actual}")
-    if not codestream.rstrip(b"\0\xff").endswith(_END_OF_IMAGE):  # devices pad with either
+    whole = _tiles_are_whole(codestream) if syntax in JPEG_2000 + HTJ2K else True
+    if not whole or not codestream.rstrip(b"\0\xff").endswith(END_OF_IMAGE):  # devices pad with either
         raise corrupt(source, "has a compressed image that is cut short")
 
 
@@ -49,6 +59,24 @@ def _jpeg_2000_size(codestream: bytes) -> tuple[int, int, int] | None:
     if not (tile_left <= left < tile_left + width and tile_top <= top < tile_top + height):
         return None
     return bottom - top, right - left, struct.unpack_from(">H", codestream, start + 40)[0]
+
+
+def _tiles_are_whole(codestream: bytes) -> bool:
+    """Return whether every tile-part ends within the codestream, by its own length (ISO 15444-1 A.4.2).
+
+    OpenJPH fills missing ones with grey.
+    """
+    at = codestream.find(_JPEG_2000_BEGINNING) + 2
+    while at + 12 <= len(codestream):
+        marker, length = struct.unpack_from(">HH", codestream, at)
+        if marker == _TILE_PART:
+            length = struct.unpack_from(">I", codestream, at + 6)[0] - 2  # counted from the marker
+            if length <= 0:  # up to the end
+                return True
+        elif not 0xFF4F < marker < _TILE_PART:
+            return True
+        at += 2 + length
+    return at <= len(codestream)
 
 
 def jpeg_size(codestream: bytes) -> tuple[int, int, int] | None:

@@ -27,11 +27,18 @@ from spinescore.runtime.logs import READING
 from spinescore.runtime.machine.processes import can_start
 from spinescore.runtime.notices import notice
 from spinescore.runtime.reading.decoding.codecs import DecoderFailed, installed, run_codec
-from spinescore.runtime.reading.decoding.codestreams import check_codestream, coded_bits, is_lossless, syntax_of
+from spinescore.runtime.reading.decoding.codestreams import (
+    END_OF_IMAGE,
+    check_codestream,
+    coded_bits,
+    is_lossless,
+    syntax_of,
+)
 from spinescore.runtime.reading.decoding.encapsulation import codestream_in
 from spinescore.runtime.reading.decoding.pool import DecoderLost, Pool
 from spinescore.runtime.reading.decoding.syntaxes import JPEG, JPEG_LS, RLE, UNCOMPRESSED, family_of, is_compressed
-from spinescore.runtime.reading.pixelformat import PixelFormat, corrupt, without_unused_bits
+from spinescore.runtime.reading.pixelformat import PixelFormat, corrupt
+from spinescore.runtime.reading.storedvalues import stored_values
 
 __all__ = [
     "IN_PROCESS_VARIABLE",
@@ -46,6 +53,8 @@ __all__ = [
 IN_PROCESS_VARIABLE = "SPINESCORE_DECODE_IN_PROCESS"
 TIMEOUT_VARIABLE = "SPINESCORE_DECODE_TIMEOUT_S"
 DEFAULT_TIMEOUT_S = 5.0
+_LAST_PIXELS = 8  # of the last row: as wide as a block of JPEG
+_FILLING = bytes(range(1, 255)) * 4  # no 0xFF, which would begin a marker
 
 
 def decode_pixels(
@@ -70,7 +79,13 @@ def decode_pixels(
             READING.debug("decoder %s failed on an image of transfer syntax %s; the next one is tried", codec, syntax)
             continue
         READING.debug("%d x %d pixels of %s decoded by %s", *pixels.shape[:2], syntax, codec)
-        return _within_range(pixels, declared, codestream, syntax, notes), codec
+        if (
+            syntax in JPEG
+            and np.ptp(pixels[-1, -_LAST_PIXELS:]) == 0
+            and _ran_out(codec, codestream, syntax, declared, pixels)
+        ):
+            raise corrupt(source, "has a compressed image of which a part is missing")
+        return _within_range(pixels, declared, codestream, syntax, source, notes), codec
     if not faults:
         raise unsupported(source, syntax)
     raise corrupt(source, f"has pixels that no decoder could read ({'; '.join(faults)})")
@@ -91,6 +106,20 @@ def run_apart(
             Pool.of_this_process().broken = True
             READING.debug("no worker process can be started: images are decoded in this process from now on")
     return run_codec(codec, codestream, syntax, declared)
+
+
+def _ran_out(codec: str, codestream: bytes, syntax: str, declared: PixelFormat, pixels: NDArray[np.integer]) -> bool:
+    """Return whether a JPEG codestream ended before its last pixel.
+
+    The codec says nothing then, and repeats the last grey up to the last pixel. With more bytes before the end of the
+    image it fills in other greys, which a codestream that is whole never uses.
+    """
+    end = codestream.rindex(END_OF_IMAGE)
+    try:
+        filled = run_apart(codec, codestream[:end] + _FILLING + codestream[end:], syntax, declared)
+    except (DecoderFailed, DecoderLost):
+        return True
+    return not np.array_equal(filled, pixels)
 
 
 def in_process() -> bool:
@@ -146,7 +175,7 @@ def _syntax(codestream: bytes, stated: str | None, source: str, notes: list[str]
 
 
 def _within_range(
-    pixels: NDArray[np.integer], declared: PixelFormat, codestream: bytes, syntax: str, notes: list[str]
+    pixels: NDArray[np.integer], declared: PixelFormat, codestream: bytes, syntax: str, source: str, notes: list[str]
 ) -> NDArray[np.integer]:
     """Return decoded values as stored values: signs restored, unused bits dropped, overshoot of lossy codecs clamped.
 
@@ -163,10 +192,10 @@ def _within_range(
     if declared.lossy and declared.high_bit == declared.bits_stored - 1:
         lossless = False  # coded anew without loss, together with the overshoot of an earlier codec
     if syntax == RLE or (lossless and coded is not None and coded > declared.high_bit):
-        return without_unused_bits(unsigned, declared)
+        return stored_values(unsigned, declared, source, notes)
     by_pattern = declared.signed != (pixels.dtype.kind == "i") or (declared.signed and syntax in JPEG + JPEG_LS)
     if lossless or by_pattern:
-        return without_unused_bits(unsigned, replace(declared, high_bit=declared.bits_stored - 1))
+        return stored_values(unsigned, replace(declared, high_bit=declared.bits_stored - 1), source, notes)
     if declared.bits_stored < pixels.dtype.itemsize * 8:
         low, high = declared.stored_min, declared.stored_max
         if int(pixels.max()) > high or int(pixels.min()) < low:

@@ -67,6 +67,21 @@ def test_high_bit_above_the_stored_bits(tmp_path: Path, signed: bool) -> None:
     assert_stored(load_radiograph(write(ds, tmp_path / "image")), expected)
 
 
+@pytest.mark.parametrize("implicit", [False, True])
+def test_a_data_set_that_is_not_written_as_the_file_says(tmp_path: Path, implicit: bool) -> None:
+    """The elements have VRs where the transfer syntax has none, or the other way round."""
+    syntaxes = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian)
+    parts = []
+    for syntax in syntaxes:
+        ds = radiograph_dataset()
+        ds.file_meta.TransferSyntaxUID = syntax
+        data = write(ds, tmp_path / "image").read_bytes()
+        start = 144 + int.from_bytes(data[140:144], "little")
+        parts.append((data[:start], data[start:]))
+    (tmp_path / "image").write_bytes(parts[not implicit][0] + parts[implicit][1])
+    assert_stored(load_radiograph(tmp_path / "image"), picture())
+
+
 @pytest.mark.parametrize("name", ["MR_small.dcm", "MR_small_implicit.dcm", "MR_small_bigendian.dcm", "MR_small_RLE.dcm",
                                   "MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm", "CT_small.dcm",
                                   "693_J2KI.dcm", "J2K_pixelrep_mismatch.dcm", "image_dfl.dcm"])  # fmt: skip

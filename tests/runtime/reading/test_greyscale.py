@@ -220,6 +220,15 @@ def test_impossible_window_is_ignored(tmp_path, tags: dict[str, int]) -> None:
     assert not load_radiograph(write(ds, tmp_path / "window")).has_window
 
 
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
+@pytest.mark.parametrize(("center", "width"), [("1e308", "1"), ("-1e308", "1e308"), ("1e308", "1e-308")])
+def test_windows_of_huge_numbers_show_nothing_and_overflow_nowhere(tmp_path, function: str, center, width) -> None:
+    ds = radiograph_dataset(WindowCenter=center, WindowWidth=width, VOILUTFunction=function)
+    assert {note.code for note in load_radiograph(write(ds, tmp_path / "image")).warnings} <= {
+        "window-replaced", "greyscale-ignored"
+    }  # fmt: skip
+
+
 def test_flat_picture_has_a_table(tmp_path) -> None:
     shown = load_radiograph(write(radiograph_dataset(np.full((20, 20), 7, np.uint16)), tmp_path / "flat"))
     assert np.isfinite(shown.table).all()

@@ -190,6 +190,27 @@ def test_truncated_codestream(tmp_path: Path, syntax: uid.UID, encode) -> None:
         assert rejected(path).code == "corrupt-pixels"
 
 
+HOLED = [
+    (uid.JPEGBaseline8Bit, lambda x, bits: imagecodecs.jpeg8_encode(x, level=95)),
+    *(pair for pair in LOSSLESS if pair[0] in (uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.HTJ2KLossless)),
+    (uid.JPEG2000Lossless, LOSSLESS[3][1]),
+]
+
+
+@pytest.mark.parametrize(("syntax", "encode"), HOLED)
+@pytest.mark.parametrize("edge", [False, True], ids=["to the edge", "collimated"])
+def test_codestream_whose_end_is_there_and_the_middle_is_not(tmp_path: Path, syntax: uid.UID, encode, edge) -> None:
+    """Some codecs fill the missing part with grey and report nothing."""
+    pixels = spine(8).copy()
+    if edge:
+        pixels[-20:] = 0
+    frame = encode(pixels, 8)
+    load_radiograph(write(compressed(pixels, 8, syntax, frame), tmp_path / "image"))
+    for share in (0.5, 0.9):
+        holed = frame[: int(share * len(frame))] + b"\xff\xd9"
+        assert rejected(write(compressed(pixels, 8, syntax, holed), tmp_path / "image")).code == "corrupt-pixels"
+
+
 edit = st.tuples(st.integers(0, 1 << 20), st.binary(min_size=1, max_size=6))
 
 
