@@ -17,6 +17,19 @@ _HOME = Path(__file__).parent
 _KINDS = (".h", ".c", ".hpp", ".cpp", ".cs", ".txt", ".md")
 _WRITTEN = "/* Written by `spinescore console-sdk` from the table of codes, codes.md. Do not edit it. */"
 
+_READERS = """\
+const spinescore_code *spinescore_list_codes(size_t number) {
+    return number < sizeof TABLE / sizeof TABLE[0] ? &TABLE[number] : NULL;
+}
+
+const spinescore_code *spinescore_find_code(const char *name) {
+    size_t i;
+    for (i = 0; name != NULL && i < sizeof TABLE / sizeof TABLE[0]; i++)
+        if (strcmp(TABLE[i].name, name) == 0) return &TABLE[i];
+    return NULL;
+}
+"""
+
 
 def write_sdk(folder: Path) -> list[Path]:
     """Write the library, its examples and its README to a folder, and return the files. Earlier ones are replaced."""
@@ -38,15 +51,14 @@ def codes_header() -> str:
 
 
 def codes_source() -> str:
-    """Return the C source with the table of codes and the function that lists it."""
+    """Return the C source with the table of codes and the two functions that read it."""
     rows = [
         "    {" + ", ".join(map(_quoted, (name, code.severity, code.meaning, code.next_step))) + "},"
         for name, code in CODES.items()
     ]
     lines = [
-        *(_WRITTEN, '#include "spinescore.h"', "", "static const spinescore_code TABLE[] = {", *rows, "};", ""),
-        "const spinescore_code *spinescore_list_codes(size_t number) {",
-        *("    return number < sizeof TABLE / sizeof TABLE[0] ? &TABLE[number] : NULL;", "}", ""),
+        *(_WRITTEN, '#include "spinescore.h"', "", "#include <string.h>", ""),
+        *("static const spinescore_code TABLE[] = {", *rows, "};", "", _READERS),
     ]
     return "\n".join(lines)
 

@@ -5,20 +5,25 @@ They are little endian and have no padding. A number that does not exist is -1. 
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from spinescore.runtime.scoring.grading import CornerStatus
 from spinescore.runtime.study import REGIONS
 
-__all__ = ["ANSWER", "REQUEST", "REQUEST_BYTES", "pack_answer", "unpack_request"]
+__all__ = ["ANSWER", "ANSWERS", "REQUEST", "REQUEST_BYTES", "SentFile", "pack_answer", "unpack_request"]
 
-REQUEST, ANSWER = "application/vnd.spinescore.request", "application/vnd.spinescore.answer"
+# The types end with the version of the structs. In each version an answer begins with the same problem, so that a
+# library of another version can read why it is refused.
+REQUEST, ANSWER = "application/vnd.spinescore.request-2", "application/vnd.spinescore.answer-2"
+ANSWERS = re.compile(r"application/vnd\.spinescore\.answer(-[0-9]+)?")
 
 _REQUEST = struct.Struct("<4I112s")
-_VIEW = struct.Struct("<4I2d2Q16s16s16s72s72s")
-_MOST_VIEWS = 4
+_VIEW = struct.Struct("<4I2d3Q16s16s16s72s72s")
+_MOST_VIEWS, _MOST_PIXELS = 4, 65535
 REQUEST_BYTES = _REQUEST.size + _MOST_VIEWS * _VIEW.size
 
 _PROBLEM = struct.Struct("<I3i48s512s256s")
@@ -30,6 +35,7 @@ _FINDING = struct.Struct("<48siI")
 _RESULT = struct.Struct("<48s208s")
 _DISCS, _WARNINGS, _REJECTS, _RESULTS = 6, 32, 16, 16
 _REPORT_BYTES = 9384
+_NO_REPORT = struct.Struct("<40xQ9336x")  # all zero but for answer_bytes
 
 _REGION_STATUSES, _TOTAL_STATUSES = ("scored", "rejected", "missing"), ("complete", "imputed", "incomplete")
 _CORNER_STATUSES = get_args(CornerStatus)
@@ -37,31 +43,45 @@ _CORNER_STATUSES = get_args(CornerStatus)
 Json = Mapping[str, Any]
 
 
-def unpack_request(head: bytes) -> tuple[dict[str, Any], list[tuple[str, bool, int]]]:
-    """Return the options of a request, and what follows it: the name of each file, if it is DICOM, its bytes.
+@dataclass(frozen=True)
+class SentFile:
+    """A file that follows the request: its name, and whether it is DICOM. Rows with padding have a stride."""
 
-    Raises ValueError.
-    """
+    name: str
+    is_dicom: bool
+    byte_count: int
+    row_bytes: int = 0
+    stride: int = 0  # 0: no padding
+
+
+def unpack_request(head: bytes) -> tuple[dict[str, Any], list[SentFile]]:
+    """Return the options of a request, and the files that follow it. Raises ValueError."""
     size, count, budget_ms, strict, formats = _REQUEST.unpack_from(head)
     if size != REQUEST_BYTES or not 1 <= count <= _MOST_VIEWS:
         raise ValueError(f"struct_size is {size}, view_count {count}; use the library of this version")
     views, files = [], []
     for number in range(1, count + 1):
         place = _REQUEST.size + (number - 1) * _VIEW.size
-        rows, columns, allocated, stored, row_mm, column_mm, header_bytes, data_bytes, *texts = _VIEW.unpack_from(
-            head, place
+        rows, columns, allocated, stored, row_mm, column_mm, header_bytes, data_bytes, stride, *texts = (
+            _VIEW.unpack_from(head, place)
         )
         name, header = f"view-{number}", f"view-{number}-header" if header_bytes else None
         if header is not None:
-            files.append((header, True, header_bytes))
-        files.append((name, rows == 0, data_bytes))
+            files.append(SentFile(header, True, header_bytes))
         if rows == 0:
+            files.append(SentFile(name, True, data_bytes))
             continue
+        row_bytes = columns * (allocated // 8)
+        if max(rows, columns) > _MOST_PIXELS or not 0 < row_bytes <= stride:
+            raise ValueError(f"view {number} has {rows} rows of {row_bytes} bytes, and a stride of {stride}")
+        if data_bytes != (rows - 1) * stride + row_bytes:
+            raise ValueError(f"view {number} has {data_bytes} bytes, which its rows and its stride do not mean")
+        files.append(SentFile(name, False, data_bytes, row_bytes, stride if stride > row_bytes else 0))
         photometric, region, facing, study, instance = (_read(text) or None for text in texts)
         views.append({
             "part": name, "rows": rows, "columns": columns, "bits_allocated": allocated,
             "bits_stored": stored or (None if header else allocated),
-            "pixel_spacing_mm": [row_mm, column_mm] if row_mm else None,
+            "pixel_spacing_mm": [row_mm, column_mm] if row_mm or column_mm else None,
             "photometric_interpretation": photometric or (None if header else "MONOCHROME2"), "region": region,
             "facing": facing, "study_instance_uid": study, "sop_instance_uid": instance, "header": header,
         })  # fmt: skip
@@ -69,27 +89,27 @@ def unpack_request(head: bytes) -> tuple[dict[str, Any], list[tuple[str, bool, i
     return {"strict": bool(strict), "budget_ms": budget_ms or None, "formats": names, "views": views}, files
 
 
-def pack_answer(status: int, retry_after_s: int, document: Json) -> bytes:
-    """Return the structs for an answer in JSON: the problem, empty after a success, and the report, if there is one.
+def pack_answer(problem: Json, report: Json | None, results: Mapping[str, str], more_bytes: int) -> bytes:
+    """Return the structs in front of `more_bytes` of JSON or of a result.
 
-    `retry_after_s` is -1 if the answer does not say.
+    After a success the problem is empty. It has `retry_after_s` if the answer says when to try again.
     """
-    told: Json = {} if status == 200 else document
-    problem = _PROBLEM.pack(
-        _PROBLEM.size, 0, 0, retry_after_s, _text(told.get("code"), 48), _text(told.get("detail"), 512),
-        _text(told.get("next_step"), 256),
+    begin = _PROBLEM.pack(
+        _PROBLEM.size, 0, 0, problem.get("retry_after_s", -1), _text(problem.get("code"), 48),
+        _text(problem.get("detail"), 512), _text(problem.get("next_step"), 256),
     )  # fmt: skip
-    return problem + (_report(document["report"], document.get("results", {})) if "report" in document
-                      else bytes(_REPORT_BYTES))  # fmt: skip
+    if report is None:
+        return begin + _NO_REPORT.pack(more_bytes)
+    return begin + _report(report, results, more_bytes)
 
 
-def _report(report: Json, results: Mapping[str, str]) -> bytes:
+def _report(report: Json, results: Mapping[str, str], more_bytes: int) -> bytes:
     total, within = report["total"], report["within_budget"]
     warnings, rejects = report.get("notices", ()), report.get("rejects", ())
     links = list(results.items())[:_RESULTS]
     return b"".join((
         _REPORT.pack(_REPORT_BYTES, _TOTAL_STATUSES.index(total["status"]), _number(total["value"]), *total["range"],
-                     -1 if within is None else within, 0, _number(report["timings_ms"]["total"]), 0,
+                     -1 if within is None else within, 0, _number(report["timings_ms"]["total"]), more_bytes,
                      _text(report["study"]["study_instance_uid"], 72)),
         *(_region(report["regions"][name]) for name in REGIONS),
         struct.pack("<2I", len(warnings), len(rejects)),

@@ -8,26 +8,33 @@ from collections.abc import Iterable
 from helpers.console_build import run
 from helpers.console_double import PLAIN, SR
 
-RIGHT = ("right", "indented", "interim", "newer", "never-continues", "dribble", "own-right")
+RIGHT = ("right", "indented", "interim", "trailing", "never-continues", "dribble", "own-right")
 STATUSES = {
-    "ok": (*RIGHT, "large", "no-json"),
+    "ok": (*RIGHT, "large", "no-json", "no-length", "other-length"),  # the structs say how long the answer is
     "closed": (
         "silent",
         "half-head",
         "half-struct",
         "half-body",
         "line-feeds",
-        "problem-cut",
+        "header-without-colon",
+        "folded-header",
+        "nul-in-head",
+        "cut-problem",
+        "cut-report",
+        "empty-body",
+        "json-beyond-the-body",
         "fetch-half-body",
         "file-half-body",
     ),
-    "too-large": ("huge-length", "own-large"),
+    "too-large": ("own-large",),
     "rejected": (
         "rejected",
         "own-rejected",
         "rejected-report",
         "rejected-wrongly",
         "problem-half",
+        "problem-cut",
         "fetch-rejected",
         "code-without-end",
         "message-without-end",

@@ -64,6 +64,7 @@ def _paths() -> Json:
         "200": answer("they can", an_object(ready={"const": True})),
         "503": answer("they cannot", an_object(ready={"const": False}, reasons=array({"type": "string"}))),
     })  # fmt: skip
+    _add_structs(ready["get"])
     version = an_object(name={"const": "spinescore"}, version=TEXT, reader=or_null(TEXT))
     return {
         "/health/live": live,
@@ -102,9 +103,7 @@ def _score() -> Json:
         "415": "the Content-Type is none of the four", "422": "the study cannot be scored; code says why",
         "500": "the service failed, or the worker ended while it scored the study",
         "503": "the service is busy, not ready or full", "504": "the study took too long"})  # fmt: skip
-    for response in responses.values():
-        response["content"][ANSWER] = {"schema": BINARY}
-    return {
+    operation: Json = {
         "summary": "Score a study",
         "description": "It goes before the studies of the queue. Options are in the part request, or in the query. "
         f"The C library sends and accepts structs ({REQUEST}, {ANSWER}).",
@@ -114,11 +113,20 @@ def _score() -> Json:
             _DICOM: raw, _ZIP: raw, REQUEST: raw}},
         "responses": responses,
     }  # fmt: skip
+    _add_structs(operation)
+    return operation
+
+
+def _add_structs(operation: Json) -> None:
+    """Add the answers that the C library accepts."""
+    for response in operation["responses"].values():
+        response["content"][ANSWER] = {"schema": BINARY}
 
 
 def _result() -> Json:
     path = get("A result of a study that was scored", {"200": _file()}
                 | problems({"404": "there is no such result, or it was removed"}))  # fmt: skip
+    _add_structs(path["get"])
     names = {"key": "[0-9]{1,15}-[0-9a-f]{32}", "file": FILES}
     return {"parameters": [parameter("path", name, {"type": "string", "pattern": f"^{pattern}$"})
                            for name, pattern in names.items()], **path}  # fmt: skip

@@ -20,30 +20,24 @@ static void look_at(const spinescore_report *report) {
 
 /* Reads the input as what a service sends before it closes the connection. */
 static void read_http(const char *data, size_t bytes) {
-    int pair[2], status;
+    int pair[2];
     call_type call;
     char answer[3000];
-    spinescore_problem problem;
-    spinescore_report report;
+    spinescore_problem problem = SPINESCORE_PROBLEM_INIT;
     spinescore_request request = SPINESCORE_REQUEST_INIT;
     if (bytes > 60000 || socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0) return;
-    memset(&call, 0, sizeof call);
-    memset(&report, 0, sizeof report);
-    clear_problem(&problem);
-    handle.state = RUNNING;
+    handle.state = IDLE;
     handle.timeout_ms = 5000;
-    call.handle = &handle;
-    call.problem = &problem;
+    take_handle(&call, &handle);
     call.socket = pair[0];
-    call.start_ms = now_ms();
     request.answer = answer;
     request.answer_capacity = sizeof answer;
     if (write(pair[1], data, bytes) != (ssize_t)bytes) abort();
     (void)close(pair[1]);
-    status = read_score(&call, &request, &report);
-    if (status != problem.status || (status == SPINESCORE_OK && report.struct_size == 0)) abort();
-    if (report.struct_size != 0) look_at(&report);
-    (void)close(pair[0]);
+    read_score(&call, &request);
+    if (end_call(&call, &problem) == SPINESCORE_OK && call.answer.report.struct_size == 0) abort();
+    if (strlen(problem.message) >= sizeof problem.message) abort();
+    if (call.answer.report.struct_size != 0) look_at(&call.answer.report);
 }
 
 static void read_kept(const char *data, size_t bytes) {

@@ -38,7 +38,7 @@ static void score_views(spinescore_handle *handle) {
     score(handle, "no-views", NULL, 1, NULL);
     score(handle, "zero-views", views, 0, NULL);
     score(handle, "five-views", views, 5, NULL);
-    score(handle, "formats", views, 1, "sr\"]");
+    score(handle, "formats", views, 1, long_text);
     views[0].rows = 101;
     score(handle, "a-row-too-many", views, 1, NULL);
     views[0] = a_view();

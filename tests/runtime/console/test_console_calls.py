@@ -66,8 +66,12 @@ def test_a_problem_says_what_happened_and_what_to_do(answered):
     assert lines["code-without-end"][4] == "x" * 47
     assert lines["message-without-end"][5] == "x" * 511
     assert lines["step-without-end"][6] == "x" * 255
-    http = "The service answered with the HTTP status 400."
-    assert lines["problem-json"][4:] == ("", http, "Look at the log of the service.")
+    http = "The service answered with the HTTP status 400, without version 2 of the library's structs."
+    look = "Look at the log of the service, and whether it is of the library's release."
+    assert lines["problem-json"][4:] == ("", http, look)
+    other = "The service answered without version 2 of the library's structs."
+    assert lines["json"][5] == lines["other-version"][5] == other
+    assert lines["ready-starting"][1:6] == ("busy", "503", "-1", "not-ready", "The worker starts.")
     assert all(line[5] and line[6] for case, line in lines.items() if line[1] != "ok"), "a message and a next step"
 
 
@@ -166,7 +170,7 @@ def test_a_service_that_takes_no_connection_any_more_is_waited_for_until_the_tim
 
 
 def test_over_tcp_all_is_the_same(probe, answered, tmp_path):
-    cases = ("right", "interim", "half-body", "busy", "busy-early", "cancel", "slow", "fetch-right", "two-lengths")
+    cases = ("right", "interim", "half-body", "busy", "busy-early", "cancel", "slow", "fetch-right", "total-73")
     with console_double(None) as double:
         lines = calls([probe], double.address, tmp_path, cases)
     assert {case: line[1:5] for case, line in lines.items()} == {case: answered[0][case][1:5] for case in cases}

@@ -37,7 +37,7 @@ def programs(tmp_path_factory):
 
 def kept(answer):
     """The bytes of a report."""
-    return pack_answer(200, -1, answer)[832:]
+    return pack_answer({}, answer["report"], answer.get("results", {}), 0)[832:]
 
 
 def number(value):
@@ -121,9 +121,11 @@ def test_every_field_is_read(programs, tmp_path, answer):
 
 
 def test_long_texts_are_cut_between_characters():
-    problem = SentAnswer.from_buffer_copy(
-        pack_answer(422, 5, {"detail": "\u20ac" * 200, "next_step": "x" * 400})
-    ).problem
+    sent = SentAnswer.from_buffer_copy(
+        pack_answer({"detail": "\u20ac" * 200, "next_step": "x" * 400, "retry_after_s": 5}, None, {}, 7)
+    )
+    problem = sent.problem
+    assert sent.report.answer_bytes == 7
     assert problem.message.decode() == "\u20ac" * 170  # of 3 bytes each
     assert problem.next_step == b"x" * 255
     assert (problem.struct_size, problem.code, problem.retry_after_s) == (832, b"", 5)

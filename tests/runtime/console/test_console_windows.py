@@ -60,7 +60,7 @@ def test_a_unix_socket_is_refused_and_a_closed_port_is_said(wine, library, tmp_p
     example = compile_for_windows(library, tmp_path / "score.exe", str(library / "examples" / "score.c"))
     (tmp_path / "neck.dcm").write_bytes(b"the bytes of a file")
     unix = wine.call(example, "C:\\spinescore\\http.sock", windows_path(tmp_path / "neck.dcm"))
-    assert (unix.returncode, unix.stderr.split(".")[0]) == (1, "usage: On Windows the service is reached at 127")
+    assert (unix.returncode, "which Windows does not take" in unix.stderr) == (1, True)
     gone = wine.call(example, "127.0.0.1:1", windows_path(tmp_path / "neck.dcm"))
     assert (gone.returncode, gone.stderr.split(" (")[0]) == (1, "unreachable: There is no service at 127.0.0.1:1")
 

@@ -18,7 +18,7 @@ from spinescore.runtime.appliance.configuration.config import Config, Score, Spo
 from spinescore.runtime.appliance.store.places import make_places
 from spinescore.runtime.appliance.web.access import read_access
 from spinescore.runtime.appliance.web.app import make_app
-from spinescore.runtime.appliance.web.consolebody import PackedAnswers
+from spinescore.runtime.appliance.web.consolebody import Packed, PackedAnswers
 from spinescore.runtime.appliance.web.consoles import Consoles
 from spinescore.runtime.appliance.web.site import Site
 from spinescore.runtime.console.wire import ANSWER, REQUEST
@@ -41,16 +41,17 @@ def files(tmp_path_factory):
     return tiny_files(tmp_path_factory.mktemp("study"))
 
 
-def view(rows=0, columns=0, data=0, header=0, region=b"", spacing=(0.0, 0.0), stored=0, uid=b""):
+def view(rows=0, columns=0, data=0, header=0, region=b"", spacing=(0.0, 0.0), stored=0, uid=b"", stride=None):
+    stride = columns if stride is None else stride
     return struct.pack(
-        "<4I2d2Q16s16s16s72s72s",
-        *(rows, columns, 8 if rows else 0, stored, *spacing, header, data, b"", region, b"", uid, b""),
+        "<4I2d3Q16s16s16s72s72s",
+        *(rows, columns, 8 if rows else 0, stored, *spacing, header, data, stride, b"", region, b"", uid, b""),
     )
 
 
-def body(*views, contents=(), formats=b"", count=None, size=1088, strict=0, budget_ms=0):
+def body(*views, contents=(), formats=b"", count=None, size=1120, strict=0, budget_ms=0):
     head = struct.pack("<4I112s", size, len(views) if count is None else count, budget_ms, strict, formats)
-    return head + b"".join(views).ljust(960, b"\0") + b"".join(contents)
+    return head + b"".join(views).ljust(992, b"\0") + b"".join(contents)
 
 
 def score_body(served, sent, **more):
@@ -62,6 +63,7 @@ def unpack(answer):
     assert answer.headers["content-type"] == ANSWER
     assert int(answer.headers["content-length"]) == len(answer.body)
     sent = SentAnswer.from_buffer_copy(answer.body)
+    assert sent.report.answer_bytes == len(answer.body) - 10216
     return sent.problem, sent.report, json.loads(answer.body[10216:])
 
 
@@ -88,8 +90,8 @@ def test_dicom_files_are_scored(served, files, score, piece):
     links = {result.format.decode(): result.path.decode() for result in report.results[: report.result_count]}
     assert links == document["results"]
     assert sorted(links) == ["json", "sr"]
-    fetched = call(served[0], "GET", links["json"], headers=ACCEPT)
-    assert json.loads(fetched.body) == document["report"]  # a result is never packed
+    problem, none, fetched = unpack(call(served[0], "GET", links["json"], headers=ACCEPT))
+    assert (fetched, problem.message, none.struct_size) == (document["report"], b"", 0)
 
 
 def test_raw_frames_are_scored_with_the_facts_of_their_structs(served, files, score):
@@ -119,7 +121,7 @@ def test_a_header_belongs_to_its_view(served):
     "sent",
     [
         b"",
-        body(view(data=4))[:1087],
+        body(view(data=4))[:1119],
         body(view(data=4), contents=[b"abc"]),
         body(view(data=4), contents=[b"abcde"]),
         body(view(data=0)),
@@ -132,7 +134,7 @@ def test_a_header_belongs_to_its_view(served):
         body(view(2, 3, data=6), contents=[b"pixels"], formats=b"sr,odd"),
         body(view(2, 3, data=6), contents=[b"pixels"], count=0),
         body(view(2, 3, data=6), contents=[b"pixels"], count=5),
-        body(view(2, 3, data=6), contents=[b"pixels"], size=1089),
+        body(view(2, 3, data=6), contents=[b"pixels"], size=1121),
     ],
 )
 def test_a_body_that_is_wrong_is_refused(served, sent):
@@ -167,17 +169,74 @@ def test_every_problem_is_packed_for_who_accepts_it(served):
     assert call(served[0], "POST", "/v1/score", b"", REQUEST).json()["code"] == "http-request"  # it accepts no structs
 
 
-def test_a_fault_of_ours_is_packed():
-    sent = []
-
-    async def broken(scope, receive, send):
-        await send({"type": "http.response.start", "status": 500,
-                    "headers": [(b"content-type", b"application/problem+json")]})  # fmt: skip
-        await send({"type": "http.response.body", "body": b'{"code": "http-fault", "detail": "KeyError"}'})
+def ask(app, path, accepted):
+    """Return the messages of an answer, and whether the application was asked for it."""
+    sent, asked = [], []
 
     async def send(message):
         sent.append(message)
 
-    scope = {"type": "http", "path": "/v1/version", "headers": [(b"accept", ANSWER.encode())]}
-    asyncio.run(PackedAnswers(broken)(scope, None, send))
+    async def asked_app(scope, receive, send):
+        asked.append(scope["path"])
+        await app(scope, receive, send)
+
+    scope = {"type": "http", "path": path, "headers": [(b"accept", accepted.encode())]}
+    asyncio.run(PackedAnswers(asked_app)(scope, None, send))
+    return sent, bool(asked)
+
+
+def pieces(status, kind, *bodies):
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind.encode())]})
+        for body in bodies:
+            await send({"type": "http.response.body", "body": body, "more_body": body is not bodies[-1]})
+
+    return app
+
+
+def test_a_fault_of_ours_is_packed():
+    broken = pieces(500, "application/problem+json", b'{"code": "http-fault", "detail": "KeyError"}')
+    sent, _ = ask(broken, "/v1/score", ANSWER)
     assert SentAnswer.from_buffer_copy(sent[1]["body"]).problem.code == b"http-fault"
+
+
+def test_only_answers_in_one_piece_on_the_paths_of_the_library_are_packed():
+    whole, streamed = pieces(200, "application/json", b"{}"), pieces(200, "text/plain", b"a", b"b")
+    assert len(ask(whole, "/health/ready", ANSWER)[0][1]["body"]) == 10218
+    assert ask(whole, "/v1/status", ANSWER)[0][1]["body"] == b"{}"
+    assert [message.get("body") for message in ask(streamed, "/v1/results/1/a", ANSWER)[0]] == [None, b"a", b"b"]
+
+
+@pytest.mark.parametrize("path", ["/v1/score", "/v1/results/4f/sr.dcm", "/health/ready"])
+@pytest.mark.parametrize("version", ["", "-1", "-3"])
+def test_a_library_of_another_version_is_told_so_in_its_own_type(path, version):
+    accepted = f"application/vnd.spinescore.answer{version}"
+    sent, asked = ask(pieces(200, "application/json", b"{}"), path, accepted)
+    problem = SentAnswer.from_buffer_copy(sent[1]["body"]).problem
+    assert (sent[0]["status"], dict(sent[0]["headers"])[b"content-type"].decode(), asked) == (400, accepted, False)
+    assert (problem.struct_size, problem.code) == (832, b"http-request")
+    assert b"console-sdk" in problem.message
+
+
+def test_the_padding_of_rows_is_left_out(tmp_path):
+    """The bytes of the pieces end anywhere in rows and padding."""
+    for piece in (1, 7, 1 << 20):
+        taken = Packed(tmp_path / str(piece), 8)
+        (tmp_path / str(piece)).mkdir()
+        sent = body(
+            view(3, 4, data=26, stride=11), view(1, 2, data=2, stride=9), contents=[b"abcd......." * 2 + b"abcd", b"ef"]
+        )
+        for place in range(0, len(sent), piece):
+            taken.write(sent[place : place + piece])
+        taken.close()
+        taken.check()
+        assert [(part.path.read_bytes(), part.byte_count) for part in taken.parts] == [(b"abcd" * 3, 12), (b"ef", 2)]
+
+
+@pytest.mark.parametrize(
+    "change", [{"stride": 3}, {"stride": 0}, {"data": 25}, {"data": 27}, {"rows": 70_000}, {"columns": 70_000}]
+)
+def test_rows_that_do_not_fit_their_stride_are_refused(served, change):
+    sent = body(view(**{"rows": 3, "columns": 4, "data": 26, "stride": 11, **change}), contents=[b"x" * 26])
+    answer = score_body(served, sent)
+    assert (answer.status, unpack(answer)[0].code) == (400, b"http-request")
