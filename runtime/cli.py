@@ -43,7 +43,7 @@ _VERBS = {
     "compare": ("runtime.verbs.compare", "show what changed between studies of one patient"),
     "cohort": ("runtime.verbs.cohort", "turn many reports and readers' files into tables, with a plot of change"),
     "archive": ("runtime.verbs.archive", "score a whole archive into tables, and go on after an interruption"),
-    "evaluate": ("benchmarks.agreement.verb", "measure agreement with a reader"),
+    "evaluate": ("benchmarks.agreement.verb", "measure agreement with a reader, on grades, totals and change"),
     "associate": (
         "runtime.verbs.associate",
         "compute the odds ratio of an exposure and change in the same vertebral unit",
