@@ -132,7 +132,8 @@ def read(path: Path) -> Config:
     from spinescore.runtime.appliance.configuration.config import ConfigError, read_config
 
     if not path.exists():
-        raise UsageError(f"there is no configuration {path}; name one with --config F; docs/appliance.md shows one")
+        text = f"there is no configuration {path}; name one with --config F, or let spinescore serve --demo write one"
+        raise UsageError(text)
     try:
         return read_config(path)
     except ConfigError as error:
