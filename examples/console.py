@@ -119,9 +119,8 @@ def from_the_detector() -> Study:
 
 def exposure(view: PhantomView) -> Radiograph:
     """Return one exposure of the synthetic patient as a radiograph. Results refer to its header."""
-    header = dcmread(
-        io.BytesIO(dicom_file(SEED, view)), stop_before_pixels=True
-    )  # a console makes its own: docs/program.md
+    # A console makes its own header: docs/program.md.
+    header = dcmread(io.BytesIO(dicom_file(SEED, view)), stop_before_pixels=True)
     return radiograph_from_array(view.image.pixels, region=view.region, facing=view.facing, header=header)
 
 

@@ -29,7 +29,7 @@ LEAST_PICTURES, MOST_PICTURES = 8, 512
 LEAST_CHANGE = 1e-3  # of the outputs' range, from picture to picture; with less a check would show nothing
 _LARGEST_NUMBER, _HEADER_BYTES = 16, 1 << 16
 _DEPTHS = {"|u1": 255, "<u2": 65535, ">u2": 65535}
-_WRITE = "write it with np.savez(REF, images=.., outputs=.., kind=..), as README.md has it"
+_WRITE = "write it with np.savez(REF, images=.., outputs=.., kind=..), as docs/weights.md shows"
 
 
 @dataclass(frozen=True, eq=False)

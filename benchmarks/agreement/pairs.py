@@ -152,11 +152,15 @@ def _totals(studies: tuple[str, ...], grades: Floats, most: int, predicted: Read
 
 
 def _why_not(predicted: Readings, reference: Readings) -> str:
-    example = f"{next(iter(predicted.corners))!r} against {next(iter(reference.corners))!r}"
+    names = next(iter(predicted.corners)), next(iter(reference.corners))
     shared = len(predicted.corners.keys() & reference.corners.keys())
     reason = (
         f"no corner of the {number_of(shared, 'study')} in both has two grades"
         if shared
-        else f"no study is in both ({example})"
+        else f"no study is in both ({names[0]!r} against {names[1]!r})"
     )
-    return f"{predicted.name} and {reference.name} have nothing to compare: {reason}; name studies and sites alike"
+    # UIDs under 2.25 are those that tables of an archive have in place of the true ones.
+    replaced = not shared and any(name.startswith("2.25.") for name in names)
+    hint = " (tables of spinescore archive have true UIDs only with --identifiers)" if replaced else ""
+    text = f"{predicted.name} and {reference.name} have nothing to compare: {reason}"
+    return f"{text}; name studies and sites alike{hint}"

@@ -29,13 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "resamples; 0 for no intervals (default: 1000)"
     parser.add_argument("--bootstrap", type=int, default=1000, metavar="N", help=text)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the bootstrap (default: 0)")
-    text = "missing corners of a region's 12 that a total or a change may have (default: 3)"
+    text = "most missing corners of a region's 12 with which it has a total or a change (default: 3)"
     parser.add_argument("--max-imputed", type=int, default=DEFAULT_MAX_IMPUTED, metavar="N", help=text)
-    text = "least change that counts as progression, in units (default: 2)"
+    text = "smallest change that is progression (default: 2)"
     parser.add_argument("--progression", type=float, default=2.0, metavar="UNITS", help=text)
-    text = "years between two visits for judging progression (default: 1.5-2.5)"
+    text = "years between two studies that get a verdict (default: 1.5-2.5)"
     parser.add_argument("--window-years", type=window_years, default=(1.5, 2.5), metavar="LEAST-MOST", help=text)
-    text = "readers whose mean is the score, for the smallest detectable change (default: 1)"
+    text = "number of readers whose mean a score is, for the smallest detectable change (default: 1)"
     parser.add_argument("--readers", type=int, default=1, metavar="K", help=text)
     text = "formats of the pictures besides PNG: svg, pdf or both"
     parser.add_argument("--figures", type=figure_formats, default=("png",), metavar="F[,F]", help=text)

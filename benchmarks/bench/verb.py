@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--study-count", type=int, default=20, metavar="N", help=text)
     _add_report(parser)
     parser.add_argument("--json", action="store_true", help="print the JSON instead of the tables")
-    actions = parser.add_subparsers(metavar="ACTION", required=False)
+    actions = parser.add_subparsers(metavar="[ACTION]", required=False)
     _add_compare(add_action(actions, "compare", "compare records before and after a change"))
     show = add_action(actions, "show", "show a record as Markdown and plots")
     show.add_argument("record", type=Path, metavar="RECORD", help="record that `spinescore bench --out` wrote")

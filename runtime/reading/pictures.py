@@ -43,7 +43,8 @@ def read_picture(
     """
     size = bytes_left(file)
     if size > _MAX_BYTES:
-        raise InputRejected("too-large", f"{source} has {size} bytes, the limit for a {kind} picture is {_MAX_BYTES}")
+        text = f"{source} has {size} bytes, the limit for a {kind} picture is {_MAX_BYTES}; give a smaller one"
+        raise InputRejected("too-large", text)
     data = file.read(size)
     declared = _png_size(data) if kind == "PNG" else jpeg_size(data)
     if declared is None or min(declared[:2]) < 1:
@@ -51,7 +52,8 @@ def read_picture(
     rows, columns, pixel_bytes = declared
     if rows * columns * max(1, pixel_bytes / 2) > max_pixels:  # colour and alpha take memory as well
         declared_size = f"{rows} x {columns} pixels of {pixel_bytes} bytes"
-        raise InputRejected("too-large", f"{source} declares {declared_size}, the limit is {max_pixels} of 2 bytes")
+        text = f"{source} declares {declared_size}, the limit is {max_pixels} of 2 bytes; give a smaller picture"
+        raise InputRejected("too-large", text)
     reserve(rows * columns * pixel_bytes)
     pixels = _decoded(data, source, kind)
     if pixels.shape != (rows, columns):

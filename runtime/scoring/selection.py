@@ -103,7 +103,7 @@ def select(
             first = _first_choice(candidates[region], region, findings, selection.warnings)
             best = _best(first, index, asked, selection.warnings)
             if given.get(region) and len(candidates[region]) > 1:
-                text = f"The {region} points given were taken for points of {_name(best)}."
+                text = f"The given {region} points were assigned to {_name(best)}."
                 selection.warnings.append(notice("points-assigned", text, region, best.source, scored=_name(best)))
             try:
                 chosen = _oriented(best, region, given, asked, selection.warnings)

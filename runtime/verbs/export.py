@@ -62,7 +62,7 @@ def _add_checks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--golden", type=Path, nargs="+", default=[], metavar="PATH", help=text)
     text = "number of synthetic studies to use as golden inputs without --golden (default: 9)"
     parser.add_argument("--golden-studies", type=positive, default=9, metavar="K", help=text)
-    text = "pictures with the outputs of your own code (see the documentation of weights); or cervical=R,lumbar=S"
+    text = "pictures with the outputs of your own code (see docs/weights.md); or cervical=R,lumbar=S"
     parser.add_argument("--check-localizer", metavar="REF", help=text)
     text = "likewise for the grader; or bridge=R,grades=S"
     parser.add_argument("--check-grader", metavar="REF", help=text)

@@ -33,11 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `spinescore serve`."""
     add_config(parser)
     chosen = parser.add_mutually_exclusive_group()
-    text = "check the configuration, its folders and the bundle, say every fault, and end"
+    text = "check the configuration, its folders and the bundle, name every fault, and end"
     chosen.add_argument("--check", action="store_true", help=text)
     text = f"serve the folder {FOLDER}, which is made with a configuration, and send a synthetic study to the service"
     chosen.add_argument("--demo", action="store_true", help=text)
-    text = "serve consoles over HTTP alone, without a configuration, on the bundle and device that are named"
+    text = "serve consoles over HTTP alone, without a configuration, with --bundle and --device"
     chosen.add_argument("--http-only", action="store_true", help=text)
     text = f"with --http-only: bundle to score with, a folder or the name of a shipped bundle (default: {BUNDLE})"
     parser.add_argument("--bundle", metavar="B", help=text)
@@ -132,7 +132,8 @@ def read(path: Path) -> Config:
     from spinescore.runtime.appliance.configuration.config import ConfigError, read_config
 
     if not path.exists():
-        raise UsageError(f"there is no configuration {path}; name one with --config F; docs/appliance.md shows one")
+        text = f"there is no configuration {path}; name one with --config F, or let spinescore serve --demo write one"
+        raise UsageError(text)
     try:
         return read_config(path)
     except ConfigError as error:

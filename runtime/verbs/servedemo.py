@@ -127,11 +127,12 @@ class Modality:
             inbox = self._folder / "inbox" / "study"
             say(f"{fault}; the study is put into {inbox} instead")
             shutil.copytree(self._folder / "study", inbox, dirs_exist_ok=True)
+        config = self._folder / "appliance.toml"
         if not self._wait(_RESULTS_S, lambda: bool(results_of(self._folder))):
-            say("there are no results yet; spinescore status shows why")
+            say(f"there are no results yet; spinescore status --config {config} shows why")
             return
         say(f"its results are in {results_of(self._folder)[-1]}; to read the structured report there: "
-            f"spinescore study report 1 --config {self._folder / 'appliance.toml'}")  # fmt: skip
+            f"spinescore study report 1 --config {config}")  # fmt: skip
 
     def _send(self) -> str | None:
         """Send the study. Return a sentence if that is not possible, as where the loopback interface is down."""

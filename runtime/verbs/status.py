@@ -87,8 +87,8 @@ def _lines(state: dict[str, Any]) -> Iterator[str]:
     for name, counts in state["destinations"].items():
         yield f"destination  {name}: {_counted(counts)}"
     room = "" if state["has_room"] else "; NO OBJECT IS TAKEN IN: free space on the spool's disk"
-    free, kept = (state[name] / 1e9 for name in ("free_bytes", "reserve_bytes"))
-    yield f"disk         {free:.1f} GB free, {kept:.1f} GB of it kept{room}"
+    free, kept = (state[name] / 2**30 for name in ("free_bytes", "reserve_bytes"))
+    yield f"disk         {free:.1f} GiB free, {kept:.1f} GiB in reserve{room}"
     for fault in state["last_faults"]:
         study = "" if fault["study"] is None else f" (study {fault['study']})"
         yield f"fault        {fault['at']} {fault['code']}{study}: {fault['message']}"

@@ -206,6 +206,9 @@ def test_nothing_in_common_is_refused() -> None:
     empty = Readings("reader.csv", corners={"study-00": {"C2-inferior": Reading(None)}})
     with pytest.raises(NothingToCompare, match="no corner of the 1 study in both has two grades"):
         evaluate(predicted, empty)
+    tables = Readings("tables", corners={"2.25.7": {"C2-inferior": Reading(1)}})
+    with pytest.raises(NothingToCompare, match=r"alike \(tables of spinescore archive .* only with --identifiers\)$"):
+        evaluate(tables, stranger)
 
 
 def test_the_same_document_in_any_order() -> None:

@@ -100,6 +100,14 @@ def test_of_several_candidates_the_best_evidence_wins(scorer):
     assert report.warnings == ("Several cervical radiographs: cervical.dcm was scored, not faint.dcm.",)
 
 
+def test_points_of_several_candidates_are_assigned_to_the_one_that_is_scored(scorer):
+    faint = replace(spineless(), source="faint.dcm")
+    report = checked(scorer.score([faint, CERVICAL.radiograph], keypoints=given(CERVICAL, *range(6))))
+    assert [note.code for note in report.notices] == ["several-radiographs", "points-assigned"]
+    assert report.notices[1].values == {"scored": "cervical.dcm"}
+    assert report.warnings[1] == "The given cervical points were assigned to cervical.dcm."
+
+
 def without(drawn, *discs):
     """The radiograph with the dots of some discs wiped out."""
     pixels = drawn.radiograph.pixels.copy()
