@@ -64,6 +64,11 @@ class StudyInfo:
     study_date: _Text | None  # YYYYMMDD
     patient_key: _Text | None  # keyed hash, never the patient's ID
 
+    def __post_init__(self) -> None:
+        for one in fields(self):  # a header may state empty text, which identifies nothing
+            if getattr(self, one.name) == "":
+                object.__setattr__(self, one.name, None)
+
     def __repr__(self) -> str:
         stated = [field.name for field in fields(self) if getattr(self, field.name) is not None]
         return f"<StudyInfo: {', '.join(stated) or 'nothing'} stated>"
