@@ -229,12 +229,13 @@ def _text(rules: Rules) -> Convert:
 
 def _number(kind: type[int] | type[float], rules: Rules, later: bool) -> Convert:
     bounds = _rule(rules, Within) or Within()
-    types, expected = ((int,), "a whole number") if kind is int else ((int, float), "a number")
+    types, noun = ((int,), "a whole number") if kind is int else ((int, float), "a number")
+    expected = f"{noun} {bounds}".rstrip()
 
     def convert(value: Any, path: str) -> float:
         if type(value) not in types or not bounds.low <= value <= bounds.high:
             hint = bounds.hint(value) if type(value) in types else ""
-            raise ValueError(f"{path}: expected {expected} {bounds}, found {shown(value)}{hint}")
+            raise ValueError(f"{path}: expected {expected}, found {shown(value)}{hint}")
         return value if later else kind(value)  # a report's whole totals stay whole numbers
 
     return convert

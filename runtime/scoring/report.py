@@ -51,14 +51,14 @@ PointsOrigin = Literal["given", "found"]
 
 _Text = Annotated[str, Length(0, math.inf)]
 _Share = Annotated[float, Within(0.0, 1.0)]
-_Number = Annotated[float, Within()]
+_Number = Annotated[float, CHECKED]
 _Point = tuple[_Number, _Number]  # x, y
 _Pixels = Annotated[int, Within(1, 1 << 31)]
 
 
 @dataclass(frozen=True, repr=False)
 class StudyInfo:
-    """The identity of the study, which its `repr` does not show."""
+    """The identity of the study, which its `repr` does not show. Empty text becomes None."""
 
     study_instance_uid: _Text | None
     study_date: _Text | None  # YYYYMMDD

@@ -135,7 +135,7 @@ def scored_document():
         (("total", "status"), "incomplete", r"total\.status: it is incomplete, but the total is complete"),
         (("total", "imputed_sites"), ["S1-superior"], r"total\.imputed_sites: they are not the sites"),
         (("regions", "lumbar", "discs", 3, "confidence"), 1.5, r"confidence: expected a number in \[0, 1\]"),
-        (("regions", "lumbar", "discs", 3, "centre_px"), [1, "2"], r"centre_px\[1\]: expected"),
+        (("regions", "lumbar", "discs", 3, "centre_px"), [1, "2"], r"centre_px\[1\]: expected a number, found '2'"),
         (("regions", "lumbar", "discs", 3, "corners", 0, "probabilities"), [50, 0, 0, 0], r"probabilities\[0\]: "),
         (("regions", "lumbar", "radiograph", "turn_deg"), 45, r"turn_deg: expected"),
     ],
