@@ -132,6 +132,8 @@ def scored_document():
         (("regions", "cervical", "missing"), 1, r"cervical\.missing: it is 1, but 0 corners have no grade"),
         (("regions", "lumbar", "discs", 3, "range"), [1, 1], r"discs\[3\]\.range: it is \[1, 1\]"),
         (("total", "range"), [14, 10], r"total\.range: it is \[14, 10\], but the regions' ranges add up to \[12, 12\]"),
+        (("total", "expected"), {"mean": 3, "sd": 1, "interval": [4, 2]}, r"total\.expected\.interval: \[4, 2\] ends"),
+        (("regions", "lumbar", "expected", "interval"), [3, 1], r"lumbar\.expected\.interval: \[3, 1\] ends before"),
         (("total", "status"), "incomplete", r"total\.status: it is incomplete, but the total is complete"),
         (("total", "imputed_sites"), ["S1-superior"], r"total\.imputed_sites: they are not the sites"),
         (("regions", "lumbar", "discs", 3, "confidence"), 1.5, r"confidence: expected a number in \[0, 1\]"),
