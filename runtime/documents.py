@@ -41,7 +41,7 @@ def read(kind: type[T], document: object, path: str = "", *, later_versions: boo
     """Return a `kind`, a dataclass, from a parsed document; `path` is the dotted name of the document itself.
 
     With `later_versions` the document may be of another version: unknown fields are ignored, every default may be used,
-    and only dataclasses and fields with a rule or the mark `CHECKED` are checked. Raises `ValueError`.
+    and only dataclasses, numbers, text, and fields with a rule or the mark `CHECKED` are checked. Raises `ValueError`.
     """
     return _dataclass(kind, later_versions, {})(document, path)  # type: ignore[no-any-return]
 
@@ -116,7 +116,9 @@ def _converter(hint: Any, rules: Rules, later: bool, may_be_null: bool = True) -
         return _mapping(inner, rules, later)
     if origin is tuple:
         return _array(inner, rules, later)
-    if hint is Any or (later and not rules):
+    if later and not rules and hint is str:
+        rules = (Length(0, math.inf),)
+    if hint is Any or (later and not rules and hint not in (int, float)):
         return _as_it_is
     if origin is Literal or hint is bool:
         return _choice(inner or (True, False))

@@ -51,8 +51,8 @@ PointsOrigin = Literal["given", "found"]
 
 _Text = Annotated[str, Length(0, math.inf)]
 _Share = Annotated[float, Within(0.0, 1.0)]
-_Number = Annotated[float, CHECKED]
-_Point = tuple[_Number, _Number]  # x, y
+_Place = Annotated[float, Within(-1e9, 1e9)]
+_Point = tuple[_Place, _Place]  # x, y
 _Pixels = Annotated[int, Within(1, 1 << 31)]
 
 
@@ -85,10 +85,10 @@ class BundleRules:
     bridge_threshold: float
     abstain_below: float
     min_confidence: float
-    crop_unit: Literal["anterior-distance", "disc-spacing"]
+    crop_unit: Annotated[Literal["anterior-distance", "disc-spacing"], CHECKED]
     crop_extent: float
-    crop_anterior: Facing
-    crop_px: int
+    crop_anterior: Annotated[Facing, CHECKED]
+    crop_px: _Pixels
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ class StudyReport:
     total: TotalReport
     timings_ms: TimingsMs
     budget_ms: float | None
-    within_budget: bool | None
+    within_budget: Annotated[bool, CHECKED] | None
     warnings: tuple[str, ...]  # the sentences of `notices`, each once
     rejects: tuple[RejectInfo, ...] = ()  # each once: of files, radiographs and regions
     findings: tuple[Finding, ...] = ()  # on the radiographs' quality, rejects included

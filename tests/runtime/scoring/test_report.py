@@ -137,8 +137,11 @@ def scored_document():
         (("total", "status"), "incomplete", r"total\.status: it is incomplete, but the total is complete"),
         (("total", "imputed_sites"), ["S1-superior"], r"total\.imputed_sites: they are not the sites"),
         (("regions", "lumbar", "discs", 3, "confidence"), 1.5, r"confidence: expected a number in \[0, 1\]"),
-        (("regions", "lumbar", "discs", 3, "centre_px"), [1, "2"], r"centre_px\[1\]: expected a number, found '2'"),
+        (("regions", "lumbar", "discs", 3, "centre_px"), [1, "2"], r"centre_px\[1\]: expected a number"),
         (("regions", "lumbar", "discs", 3, "corners", 0, "probabilities"), [50, 0, 0, 0], r"probabilities\[0\]: "),
+        (("timings_ms", "grade"), "3", r"timings_ms\.grade: expected a number, found '3'"),
+        (("device", "name"), 3, r"device\.name: expected text, found 3"),
+        (("warnings",), -1, r"warnings: expected an array"),
         (("regions", "lumbar", "radiograph", "turn_deg"), 45, r"turn_deg: expected"),
     ],
 )
