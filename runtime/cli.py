@@ -18,11 +18,9 @@ from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from typing import Any, NoReturn
 
-from spinescore.runtime.errors import BudgetExceeded, InputRejected, SpineScoreError
+from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.verbs import (
-    NOTHING_SCORED,
     OK,
-    OVER_BUDGET,
     REFUSED,
     USAGE,
     UsageError,
@@ -88,16 +86,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return OK
     except UsageError as error:
         return _fail(USAGE, str(error))
-    except InputRejected as error:
-        return _fail(NOTHING_SCORED, f"{error.code}: {error}")
-    except BudgetExceeded as error:
-        return _fail(OVER_BUDGET, str(error))
-    except SpineScoreError as error:
-        return _fail(REFUSED, str(error))
     except KeyboardInterrupt:
         return _fail(_INTERRUPTED, "interrupted")
     except Exception as error:
-        return _fail(*told(error))
+        status, message = told(error)
+        return _fail(status, str(error) if isinstance(error, SpineScoreError) and status == REFUSED else message)
 
 
 def _fail(status: int, message: str) -> int:

@@ -261,7 +261,7 @@ def _bundles(more: Sequence[str]) -> list[Finding]:
     if not names:
         return [Finding(shipped, "none", "absent", "this installation holds no bundle")]
     group = f"{'Bundles' if more else shipped}, and their engines on this"
-    places = {"CPU": "cpu", "GPU": "cuda"} if _has_gpu() else {"CPU": "cpu"}
+    places = {"CPU": "cpu", "GPU": "cuda"} if _gpu_itself("").state == "ok" else {"CPU": "cpu"}
     findings = [
         Finding(f"{group} {place}", name, "ok", engines_here(name, kind))
         for place, kind in places.items()
@@ -282,14 +282,3 @@ def _trust(name: str) -> list[Finding]:
         return []
     group = f"Networks of {name}"
     return [Finding(group, one.name, "ok" if one.checked else "absent", one.line) for one in networks]
-
-
-def _has_gpu() -> bool:
-    from spinescore.runtime.devices import first_gpu
-    from spinescore.runtime.errors import DeviceError
-
-    try:
-        first_gpu()
-    except DeviceError:
-        return False
-    return True

@@ -41,7 +41,7 @@ def read(kind: type[T], document: object, path: str = "", *, later_versions: boo
     """Return a `kind`, a dataclass, from a parsed document; `path` is the dotted name of the document itself.
 
     With `later_versions` the document may be of another version: unknown fields are ignored, every default may be used,
-    and only dataclasses and fields with a rule or the mark `CHECKED` are checked. Raises `ValueError`.
+    and only dataclasses, numbers, text, and fields with a rule or the mark `CHECKED` are checked. Raises `ValueError`.
     """
     return _dataclass(kind, later_versions, {})(document, path)  # type: ignore[no-any-return]
 
@@ -116,7 +116,9 @@ def _converter(hint: Any, rules: Rules, later: bool, may_be_null: bool = True) -
         return _mapping(inner, rules, later)
     if origin is tuple:
         return _array(inner, rules, later)
-    if hint is Any or (later and not rules):
+    if later and not rules and hint is str:
+        rules = (Length(0, math.inf),)
+    if hint is Any or (later and not rules and hint not in (int, float)):
         return _as_it_is
     if origin is Literal or hint is bool:
         return _choice(inner or (True, False))
@@ -229,12 +231,13 @@ def _text(rules: Rules) -> Convert:
 
 def _number(kind: type[int] | type[float], rules: Rules, later: bool) -> Convert:
     bounds = _rule(rules, Within) or Within()
-    types, expected = ((int,), "a whole number") if kind is int else ((int, float), "a number")
+    types, noun = ((int,), "a whole number") if kind is int else ((int, float), "a number")
+    expected = f"{noun} {bounds}".rstrip()
 
     def convert(value: Any, path: str) -> float:
         if type(value) not in types or not bounds.low <= value <= bounds.high:
             hint = bounds.hint(value) if type(value) in types else ""
-            raise ValueError(f"{path}: expected {expected} {bounds}, found {shown(value)}{hint}")
+            raise ValueError(f"{path}: expected {expected}, found {shown(value)}{hint}")
         return value if later else kind(value)  # a report's whole totals stay whole numbers
 
     return convert

@@ -53,6 +53,8 @@ class Within:
     hint: Callable[[float], str] = lambda value: ""
 
     def __str__(self) -> str:
+        if (self.low, self.high) == (-math.inf, math.inf):
+            return ""
         ends: tuple[Any, Any] = (self.low, self.high)  # an int is shown with all its digits
         low, high = (f"{end:g}" if isinstance(end, float) else str(end) for end in ends)
         return f"of at least {low}" if self.high == math.inf else f"in [{low}, {high}]"

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from spinescore.runtime.outputs.figures import FIGURE_FORMATS, figure_formats
+from spinescore.runtime.outputs.figures import FIGURE_FORMATS
 from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED
 from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, check_out, check_paths, say, show, show_json
+from spinescore.runtime.verbs.extras import check_library
+from spinescore.runtime.verbs.options import add_figures
 from spinescore.runtime.verbs.rules import window_years
 
 __all__ = ["add_arguments", "run"]
@@ -37,8 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--window-years", type=window_years, default=(1.5, 2.5), metavar="LEAST-MOST", help=text)
     text = "number of readers whose mean a score is, for the smallest detectable change (default: 1)"
     parser.add_argument("--readers", type=int, default=1, metavar="K", help=text)
-    text = "formats of the pictures besides PNG: svg, pdf or both"
-    parser.add_argument("--figures", type=figure_formats, default=("png",), metavar="F[,F]", help=text)
+    add_figures(parser, "the pictures")
     parser.set_defaults(verb=run)
 
 
@@ -77,16 +78,9 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError("--progression must be a number of units")
     check_paths((arguments.predicted, arguments.reference))
     check_out(arguments.out)
-    _need("scipy", "agreement", "intervals are computed")
+    check_library("scipy", "agreement", "intervals are computed")
     if arguments.out is not None:
-        _need("matplotlib", "plots", "pictures are drawn")
-
-
-def _need(library: str, extra: str, purpose: str) -> None:
-    from importlib.util import find_spec
-
-    if find_spec(library) is None:
-        raise UsageError(f'{purpose} with {library}, which is missing: pip install "spinescore[{extra}]"')
+        check_library("matplotlib", "plots", "pictures are drawn")
 
 
 def _write(folder: Path, document: dict[str, Any], formats: Sequence[str]) -> list[Path]:

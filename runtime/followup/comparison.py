@@ -6,11 +6,13 @@ The published JSON Schema is `comparison.schema.json` beside this file. Fields m
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from spinescore.runtime.arguments import check_number, check_pair, check_whole
 from spinescore.runtime.scoring.report import BundleInfo
 from spinescore.runtime.study import Finding, Region
 
@@ -34,6 +36,8 @@ __all__ = [
 
 SCHEMA = "spinescore.comparison/1"
 
+_FROM_0 = "a number from 0 on"
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -56,6 +60,19 @@ class Rules:
     min_rate_years: float = 1.0
     max_not_comparable: int = 3
     sdc: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `TypeError` or `ValueError` for a rule by which nothing can be judged."""
+        for units in (self.progression_units, *self.no_progression_units):
+            check_number("progression_units and no_progression_units", units, "numbers of units", above=-math.inf)
+        check_number("rate_years", self.rate_years, "a number of years above 0")
+        check_whole("max_not_comparable", self.max_not_comparable, 0, 11)
+        for name in ("min_rate_years", "sdc"):
+            if (number := getattr(self, name)) is not None and check_number(name, number, _FROM_0, above=-math.inf) < 0:
+                raise ValueError(f"{name} must be {_FROM_0}, got {number:g}")
+        least, most = check_pair("window_years", self.window, "the least and the greatest number of years")
+        if not 0 <= least <= most:
+            raise ValueError(f"window_years must be from 0 on, the least first, got {least:g} and {most:g}")
 
     @property
     def window(self) -> tuple[float, float]:

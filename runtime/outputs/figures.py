@@ -5,7 +5,6 @@ The same figure always gives the same bytes.
 
 from __future__ import annotations
 
-import argparse
 import io
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["FIGURE_FORMATS", "figure_files", "figure_formats", "rendered"]
+__all__ = ["FIGURE_FORMATS", "figure_files", "rendered"]
 
 FIGURE_FORMATS = ("png", "svg", "pdf")
 
@@ -41,14 +40,3 @@ def figure_files(name: str, figure: Figure | None, formats: Sequence[str]) -> di
         f"{name}.{one}": partial(rendered, figure, one) if figure is not None and one in formats else None
         for one in dict.fromkeys((*formats, *FIGURE_FORMATS))
     }
-
-
-def figure_formats(text: str) -> tuple[str, ...]:
-    """Return PNG, which is always written, and the formats that `--figures svg,pdf` names. For argparse."""
-    names = [name.strip().lower() for name in text.split(",")]
-    for name in names:
-        if name not in FIGURE_FORMATS:
-            raise argparse.ArgumentTypeError(
-                f"there is no format of figures {name!r}; the formats are {', '.join(FIGURE_FORMATS)}"
-            )
-    return tuple(dict.fromkeys(("png", *names)))

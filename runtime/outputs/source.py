@@ -78,7 +78,7 @@ def study_of(study: StudyInput, report: StudyReport) -> Study:
     if not isinstance(report, StudyReport):
         raise TypeError(f"report must be a StudyReport, got {shown(report)}; read JSON with StudyReport.from_json")
     checked = as_study(study)
-    own, other = report.study.study_instance_uid, checked.study_instance_uid
+    own, other = report.study.study_instance_uid, checked.study_instance_uid or None
     if own != other:
         raise OutputError(
             f"the report is of the study {own or 'without a UID'}, not of the study {other or 'without a UID'} that "

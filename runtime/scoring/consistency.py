@@ -10,6 +10,7 @@ from spinescore.runtime.scoring.msasss import MAX_GRADE
 from spinescore.runtime.study import LEVELS, SITES, Region, sites_of
 
 if TYPE_CHECKING:
+    from spinescore.runtime.scoring.expected import Expected
     from spinescore.runtime.scoring.report import CornerReport, DiscReport, RegionReport, StudyReport
 
 __all__ = ["SAME_PX", "check_consistency"]
@@ -53,6 +54,7 @@ def _check_region(name: Region, region: RegionReport) -> None:
     if region.missing != grades.count(None):
         raise ValueError(f"{place}.missing: it is {region.missing}, but {grades.count(None)} corners have no grade")
     _check_range(f"{place}.range", region.range, grades)
+    _check_expected(place, region.expected)
 
 
 def _check_total(report: StudyReport) -> None:
@@ -61,6 +63,7 @@ def _check_total(report: StudyReport) -> None:
     span = (sum(region.range[0] for region in regions), sum(region.range[1] for region in regions))
     if total.range != span:
         raise ValueError(f"total.range: it is {list(total.range)}, but the regions' ranges add up to {list(span)}")
+    _check_expected("total", total.expected)
     corners = [corner for region in regions for disc in region.discs for corner in disc.corners]
     imputed = {corner.site for corner in corners if corner.status == "imputed"}
     named = set(total.imputed_sites)
@@ -116,6 +119,11 @@ def _check_range(name: str, span: tuple[int, int], grades: Sequence[int | None])
     most = least + MAX_GRADE * grades.count(None)
     if not least <= span[0] <= span[1] <= most:
         raise ValueError(f"{name}: it is {list(span)}, but the grades leave {least} to {most}")
+
+
+def _check_expected(name: str, expected: Expected | None) -> None:
+    if expected is not None and expected.interval[0] > expected.interval[1]:
+        raise ValueError(f"{name}.expected.interval: {list(expected.interval)} ends before it begins")
 
 
 def _check_sum(name: str, total: float | None, parts: Sequence[float | None], of: str) -> None:

@@ -51,18 +51,23 @@ PointsOrigin = Literal["given", "found"]
 
 _Text = Annotated[str, Length(0, math.inf)]
 _Share = Annotated[float, Within(0.0, 1.0)]
-_Number = Annotated[float, Within()]
-_Point = tuple[_Number, _Number]  # x, y
+_Place = Annotated[float, Within(-1e9, 1e9)]
+_Point = tuple[_Place, _Place]  # x, y
 _Pixels = Annotated[int, Within(1, 1 << 31)]
 
 
 @dataclass(frozen=True, repr=False)
 class StudyInfo:
-    """The identity of the study, which its `repr` does not show."""
+    """The identity of the study, which its `repr` does not show. Empty text becomes None."""
 
     study_instance_uid: _Text | None
     study_date: _Text | None  # YYYYMMDD
     patient_key: _Text | None  # keyed hash, never the patient's ID
+
+    def __post_init__(self) -> None:
+        for one in fields(self):  # a header may state empty text, which identifies nothing
+            if getattr(self, one.name) == "":
+                object.__setattr__(self, one.name, None)
 
     def __repr__(self) -> str:
         stated = [field.name for field in fields(self) if getattr(self, field.name) is not None]
@@ -80,10 +85,10 @@ class BundleRules:
     bridge_threshold: float
     abstain_below: float
     min_confidence: float
-    crop_unit: Literal["anterior-distance", "disc-spacing"]
+    crop_unit: Annotated[Literal["anterior-distance", "disc-spacing"], CHECKED]
     crop_extent: float
-    crop_anterior: Facing
-    crop_px: int
+    crop_anterior: Annotated[Facing, CHECKED]
+    crop_px: _Pixels
 
 
 @dataclass(frozen=True)
@@ -245,7 +250,7 @@ class StudyReport:
     total: TotalReport
     timings_ms: TimingsMs
     budget_ms: float | None
-    within_budget: bool | None
+    within_budget: Annotated[bool, CHECKED] | None
     warnings: tuple[str, ...]  # the sentences of `notices`, each once
     rejects: tuple[RejectInfo, ...] = ()  # each once: of files, radiographs and regions
     findings: tuple[Finding, ...] = ()  # on the radiographs' quality, rejects included

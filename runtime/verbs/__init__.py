@@ -46,13 +46,14 @@ def check_paths(paths: Iterable[Path]) -> None:
 
 
 def check_out(folder: Path | None, option: str = "--out") -> None:
-    """Raise UsageError, before any work, if the folder for results, or a folder above it, is a file."""
+    """Raise UsageError, before any work, if the folder for results, or a folder above it, cannot be a folder."""
     for path in () if folder is None else (folder, *folder.parents):
-        if path.exists():
-            if not path.is_dir():
-                within = "" if path == folder else f"{folder}: "
-                raise UsageError(f"{option} {within}{path} is a file; name a folder")
+        if path.is_dir():
             return
+        if path.exists() or path.is_symlink():
+            within = "" if path == folder else f"{folder}: "
+            kind = "a file" if path.exists() else "a link that leads nowhere"
+            raise UsageError(f"{option} {within}{path} is {kind}; name a folder")
 
 
 def check_out_file(file: Path | None) -> None:

@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from spinescore.runtime.outputs.figures import figure_files, figure_formats
+from spinescore.runtime.outputs.figures import figure_files
 from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, check_out, check_paths, say, show, show_json
 from spinescore.runtime.verbs.extras import check_library, check_plots
+from spinescore.runtime.verbs.options import add_figures
 
 __all__ = ["add_arguments", "run"]
 
@@ -33,8 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", metavar="B", help=text)
     text = f"folder for {', '.join(_FILES)}; the picture needs matplotlib"
     parser.add_argument("--out", type=Path, metavar="DIR", help=text)
-    text = "formats of the picture besides PNG: svg, pdf or both"
-    parser.add_argument("--figures", type=figure_formats, default=("png",), metavar="F[,F]", help=text)
+    add_figures(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of the tables")
     parser.set_defaults(verb=run)
 

@@ -6,6 +6,7 @@ import argparse
 import json
 from dataclasses import asdict
 
+from spinescore.runtime.text import one_line
 from spinescore.runtime.verbs import OK, REFUSED, gate, show
 from spinescore.runtime.verbs.extras import export_extra
 from spinescore.runtime.verbs.options import add_action, add_bundle
@@ -42,11 +43,6 @@ def _info(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _printable(text: str) -> str:
-    """Return a stranger's text with escapes for characters that control a terminal."""
-    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
-
-
 def _trust(arguments: argparse.Namespace) -> int:
     """Show everything that does not count on this machine, and sign it if it is sound.
 
@@ -66,7 +62,7 @@ def _trust(arguments: argparse.Namespace) -> int:
         show(json.dumps(rows, indent=2))
     for row in () if arguments.json else rows:
         state = "trusted from now on" if row["trusted"] else "not trusted" if row["sound"] else "cannot be trusted"
-        show(_printable(f"{row['path']}: {row['text']}  [{state}]"))
+        show(one_line(f"{row['path']}: {row['text']}  [{state}]"))
     if not rows and not arguments.json:
         show(f"Bundle {bundle.manifest.name} has nothing that another machine made; everything in it counts here.")
     if arguments.show:

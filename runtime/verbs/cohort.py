@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spinescore.runtime.outputs.figures import figure_files, figure_formats
+from spinescore.runtime.outputs.figures import figure_files
 from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, check_out, check_paths, say, show
 from spinescore.runtime.verbs.extras import check_library, check_plots
+from spinescore.runtime.verbs.options import add_figures
 from spinescore.runtime.verbs.rules import add_rules, rules_of
 
 if TYPE_CHECKING:
@@ -38,8 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.add_argument("--parquet", action="store_true", help="also write each table as Parquet, which needs pyarrow")
     parser.add_argument("--no-plot", action="store_true", help="write no picture, which needs matplotlib")
-    text = "formats of the picture besides PNG: svg, pdf or both"
-    parser.add_argument("--figures", type=figure_formats, default=("png",), metavar="F[,F]", help=text)
+    add_figures(parser)
     text = "CSV file with your patient IDs; adds patient_keys.csv with their keys, to join your own tables"
     parser.add_argument("--patients", type=Path, metavar="FILE", help=text)
     text = "column of the patients' file; the picture has a series for each of its values"

@@ -11,6 +11,7 @@ import pytest
 from helpers.made_reports import NORMAL, changed, close_folder, made_report, write_report
 from spinescore.runtime.followup import read_cohort, tables_of
 from spinescore.runtime.followup.tables import TABLES, columns_of, csv_text, dictionary, parquet_bytes
+from spinescore.runtime.scoring.report import StudyInfo
 
 TYPES = {"text": str, "integer": int, "number": (int, float), "boolean": bool, "date": date}
 
@@ -59,6 +60,15 @@ def test_a_folder_that_cannot_be_read_is_passed_over_with_a_note(folder, monkeyp
     cohort = read_cohort(folder)
     assert cohort.notes == ("x was passed over: it cannot be read (Permission denied)",)
     assert len(cohort.entries) == 3
+
+
+def test_an_empty_uid_or_patient_identifies_nothing(tmp_path):
+    for year in (2018, 2020):
+        write_report(tmp_path / f"{year}.json", replace(study("a", year), study=StudyInfo("", f"{year}0110", "")))
+    cohort = read_cohort(tmp_path)
+    assert [entry.report.study.study_instance_uid for entry in cohort.entries] == [None, None]
+    assert not cohort.notes
+    assert [left.reason for left in cohort.left_out()] == ["no patient is named"] * 2
 
 
 def test_the_same_study_twice_counts_once(folder):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from dataclasses import replace
 
 import jsonschema
@@ -207,3 +208,22 @@ def test_the_window_lies_about_the_years_of_the_definition(rules, judged):
     found = pair(NORMAL, changed(NORMAL, at0=2), ("20230110", "20240110"), rules).progression
     assert (found.verdict == "progression") == judged
     assert found.window_years == rules.window
+
+
+@pytest.mark.parametrize(
+    ("rule", "fault", "words"),
+    [
+        ({"progression_units": math.nan}, ValueError, "progression_units and no_progression_units must be numbers"),
+        ({"progression_units": "2"}, TypeError, "got str '2'"),
+        ({"no_progression_units": (0, math.inf)}, ValueError, "got inf"),
+        ({"rate_years": 0}, ValueError, "rate_years must be a number of years above 0"),
+        ({"window_years": (3, 1)}, ValueError, "window_years must be from 0 on, the least first, got 3 and 1"),
+        ({"window_years": (1, 2, 3)}, ValueError, "window_years is the least and the greatest number of years"),
+        ({"min_rate_years": -1}, ValueError, "min_rate_years must be a number from 0 on, got -1"),
+        ({"max_not_comparable": 12}, ValueError, "max_not_comparable must be from 0 to 11"),
+        ({"sdc": -0.5}, ValueError, "sdc must be a number from 0 on, got -0.5"),
+    ],
+)
+def test_a_rule_by_which_nothing_can_be_judged_is_refused(rule, fault, words):
+    with pytest.raises(fault, match=words):
+        Rules(**rule)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 
@@ -63,6 +64,15 @@ def test_what_cannot_be_done_is_refused_before_any_work(tmp_path, monkeypatch, c
     assert said.out == ""
     assert message in said.err.splitlines()[-1]
     assert {path.name for path in tmp_path.iterdir()} == {"folder", "file"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+@pytest.mark.parametrize("out", ["link", "link/x"])
+def test_a_folder_for_results_that_is_a_link_to_nothing_is_refused_before_any_work(tmp_path, monkeypatch, capsys, out):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("nowhere")
+    assert cli.main(["phantom", "--seed", "1", "--out", out]) == 2
+    assert "link is a link that leads nowhere; name a folder" in capsys.readouterr().err
 
 
 def test_a_place_that_cannot_be_made_is_no_fault_of_ours(monkeypatch, capsys, tmp_path):
