@@ -64,7 +64,8 @@ def _call(
 ) -> Callable[[], None]:
     from spinescore.runtime.scoring.networks import heatmap_size
 
-    (engine,) = device.engines([bundle.network(files, device.precisions)])
+    rows = 1 if size == bundle.manifest.localizer.input else batch // 2
+    (engine,) = device.engines([bundle.network(files, device.precisions)], rows=[rows])
     inputs = device.allocate((batch, size.channels, size.height, size.width), engine.dtype)
     ends = (*engine.output_shape[:1], *(heatmap_size(size) if engine.output_shape[1:] else ()))
     outputs = device.allocate((batch, *ends), engine.dtype)

@@ -168,7 +168,7 @@ class _PlainHost(HostDevice):
 
     precisions: tuple[str, ...] = ("fp16", "fp32")
 
-    def engines(self, networks: Any, before: Any = None) -> Any:
+    def engines(self, networks: Any, before: Any = None, rows: Any = None) -> Any:
         return [_PlainEngine(*network) for network in networks]
 
 

@@ -155,7 +155,10 @@ class CudaDevice(KernelVerbs):
         """Do nothing: an upload has copied the caller's pixels."""
 
     def engines(
-        self, networks: Sequence[tuple[Path, str]], before: Callable[[str], None] | None = None
+        self,
+        networks: Sequence[tuple[Path, str]],
+        before: Callable[[str], None] | None = None,
+        rows: Sequence[int] | None = None,
     ) -> list[Engine[CudaBuffer]]:
         with self._active(outside_capture="networks are opened"):
             opened = []

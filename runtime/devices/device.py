@@ -66,10 +66,14 @@ class Device(Protocol[B]):
         """Drop the references to the caller's pixels. No verb reads the images until others are uploaded."""
 
     def engines(
-        self, networks: Sequence[tuple[Path, str]], before: Callable[[str], None] | None = None
+        self,
+        networks: Sequence[tuple[Path, str]],
+        before: Callable[[str], None] | None = None,
+        rows: Sequence[int] | None = None,
     ) -> list[Engine[B]]:
         """Load networks, given as files with their precisions. The engines are closed with the device.
 
+        `rows` has the number of pictures of each network for one view, if it is known; a batch is of whole views.
         `before` is called with a sentence for each network, maybe from several threads. Raises `EngineError`, and the
         errors of `before`.
         """

@@ -95,20 +95,24 @@ class HostDevice:
         self._sources = [None, None]
 
     def engines(
-        self, networks: Sequence[tuple[Path, str]], before: Callable[[str], None] | None = None
+        self,
+        networks: Sequence[tuple[Path, str]],
+        before: Callable[[str], None] | None = None,
+        rows: Sequence[int] | None = None,
     ) -> list[Engine[Array]]:
         """Load two networks at a time if there are threads; loading one keeps at most one core busy."""
         callers = 1 if self._other is None else 2
 
-        def load(path: Path, precision: str) -> Engine[Array]:
+        def load(path: Path, precision: str, rows: int | None) -> Engine[Array]:
             if before is not None:
                 before(loading(path, precision))
-            engine = open_on_cpu(self._choice, path, precision, self._threads, callers)
+            engine = open_on_cpu(self._choice, path, precision, self._threads, callers, rows)
             self._engines.append(engine)
             return engine
 
         with ThreadPoolExecutor(callers, "spinescore-load") as pool:
-            running = [pool.submit(load, *network) for network in networks]
+            each: Sequence[int | None] = rows or [None] * len(networks)
+            running = [pool.submit(load, *network, count) for network, count in zip(networks, each, strict=True)]
         return [opened.result() for opened in running]
 
     def warp(self, rois: Array, spec: WarpSpec, out: Array) -> None:

@@ -1,8 +1,8 @@
 """Engines run networks. `ENGINES` is the one table of them; each has a module in this package.
 
-To add an engine, write its module and its row in `ENGINES`. The module has the
-function `open_on_cpu(path, precision, threads, callers)` or `open_on_gpu(path, precision, queue, target)`, or both; it
-is imported only when the engine is opened.
+To add an engine, write its module and its row in `ENGINES`. The module has the function
+`open_on_cpu(path, precision, threads, callers, rows)` or `open_on_gpu(path, precision, queue, target)`, or both; it is
+imported only when the engine is opened.
 """
 
 from __future__ import annotations

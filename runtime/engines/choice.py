@@ -119,18 +119,24 @@ def _can_convert(choice: EngineChoice, networks: list[Files]) -> bool:
 
 
 def open_on_cpu(
-    choice: EngineChoice | None, path: Path, precision: str, threads: int | None, callers: int = 1
+    choice: EngineChoice | None,
+    path: Path,
+    precision: str,
+    threads: int | None,
+    callers: int = 1,
+    rows: int | None = None,
 ) -> Engine[Any]:
     """Open the network file `path` on a CPU; without a choice on the reference's engine.
 
     `precision` is the file's. The `threads` include those of the `callers` that run the network at the same time.
+    Every batch is a multiple of `rows`; None if that is not known.
     Raises `EngineError`.
     """
     name = REFERENCE.engine if choice is None else choice.engine
     if name not in engines_on("cpu"):
         raise EngineError(f"Engine {name} does not run on a CPU; choose {' or '.join(engines_on('cpu'))}.")
     bf16 = choice is not None and choice.precision == "bf16"  # arithmetic on an FP32 file
-    opened: Engine[Any] = _module(name).open_on_cpu(path, "bf16" if bf16 else precision, threads, callers)
+    opened: Engine[Any] = _module(name).open_on_cpu(path, "bf16" if bf16 else precision, threads, callers, rows)
     return opened
 
 

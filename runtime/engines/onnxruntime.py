@@ -159,7 +159,9 @@ class OnnxRuntimeEngine:
         return shape
 
 
-def open_on_cpu(path: Path, precision: str, threads: int | None, callers: int) -> OnnxRuntimeEngine:
+def open_on_cpu(
+    path: Path, precision: str, threads: int | None, callers: int, rows: int | None = None
+) -> OnnxRuntimeEngine:
     """Open a network. The callers' own threads work as well, so that the session gets fewer threads."""
     return OnnxRuntimeEngine(path, precision, threads if threads is None else max(1, threads - callers + 1))
 

@@ -6,6 +6,8 @@ The only module that imports openvino.
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import io
 import os
 import threading
 import weakref
@@ -16,13 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.kernels.cache import user_cache
-from spinescore.kernels.signing import is_signed, key_fault, sign
+from spinescore.runtime.engines.keptnetworks import kept_networks, read_kept, read_note, sign_kept, write_note
 from spinescore.runtime.engines.locales import kept_locale
 from spinescore.runtime.errors import EngineError
-from spinescore.runtime.files import file_sha256, read_text, write_atomic
-from spinescore.runtime.logs import CACHE, log_once
-from spinescore.runtime.machine.caches import cache_place
+from spinescore.runtime.files import write_atomic
 from spinescore.runtime.machine.processor import processor_kind
 
 try:
@@ -42,7 +41,6 @@ _TWIN_BYTES = 16 * 2**20  # a larger network is compiled only once, to save memo
 # Operations on constants that give the same result if they are done twice.
 _MOVED = ("Const", "Convert", "Reorder", "Reshape", "Transpose")
 _SHARED, _APART = "streams may share a compiled model\n", "one stream for each compiled model\n"
-_LONGEST = 100
 
 _open: weakref.WeakSet[OpenVinoEngine] = weakref.WeakSet()
 
@@ -64,16 +62,21 @@ class OpenVinoEngine:
 
     capturable = False
 
-    def __init__(self, path: Path, precision: str, threads: int | None = None, callers: int = 1) -> None:
+    def __init__(
+        self, path: Path, precision: str, threads: int | None = None, callers: int = 1, rows: int | None = None
+    ) -> None:
         """`precision` is `bf16` for an FP32 file in BF16 arithmetic, else that of the file.
 
-        `callers` is how many threads run it at the same time; they share the `threads`.
+        `callers` is how many threads run it at the same time; they share the `threads`. Every batch is a multiple of
+        `rows`; None if that is not known. An INT8 network is compiled for `rows` pictures and run for each part of the
+        batch, which takes less time: with a free batch the plugin quantises between the layers in steps of their own.
         """
         self.name, self.file, self.precision = path.name, path, precision
         self.framework = f"openvino {openvino.__version__.split('-')[0]}"
         self._requests: dict[tuple[Any, ...], tuple[Any, Array, Array]] = {}
         self._requested = 0  # how many requests were created, so that simultaneous callers get different models
         self._making = threading.Lock()
+        self._rows = rows if precision == "int8" else None
         try:
             core = openvino.Core()
             has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -83,7 +86,7 @@ class OpenVinoEngine:
                     "or int8."
                 )
             floating = "bf16" if has_bf16 and precision in ("bf16", "int8") else "f32"
-            self._models = _compiled(core, path, precision, floating, threads, callers)
+            self._models = _compiled(core, path, precision, floating, threads, callers, self._rows)
             self._inputs, self._outputs = list(self._models[0].inputs), list(self._models[0].outputs)
         except EngineError:
             raise
@@ -111,7 +114,10 @@ class OpenVinoEngine:
         if not self._models:
             raise EngineError(f"Network {self.name} is closed; open the device and its networks again.")
         try:
-            self._request(inputs, outputs).infer()
+            step = self._rows or len(inputs)
+            for first in range(0, len(inputs), step):
+                part = slice(first, first + step)
+                self._request(inputs[part], outputs[part]).infer()
         except EngineError:
             raise
         except Exception as error:
@@ -167,9 +173,11 @@ class OpenVinoEngine:
         return shape
 
 
-def open_on_cpu(path: Path, precision: str, threads: int | None, callers: int) -> OpenVinoEngine:
+def open_on_cpu(
+    path: Path, precision: str, threads: int | None, callers: int, rows: int | None = None
+) -> OpenVinoEngine:
     """Open a network; the arguments are those of `OpenVinoEngine`."""
-    return OpenVinoEngine(path, precision, threads, callers)
+    return OpenVinoEngine(path, precision, threads, callers, rows)
 
 
 def _keep_inherited() -> None:
@@ -184,36 +192,60 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_keep_inherited)
 
 
-def _compiled(core: Any, path: Path, precision: str, floating: str, threads: int | None, callers: int) -> list[Any]:
+def _compiled(
+    core: Any, path: Path, precision: str, floating: str, threads: int | None, callers: int, rows: int | None
+) -> list[Any]:
     """Return the compiled models that callers take in turn: usually one, with a stream for each caller."""
-    cache = _cache(path)
+    cache = kept_networks(path)
+
+    def compiled(threads: int | None, streams: int) -> Any:
+        settings = _settings(floating, threads, streams)
+        if rows is not None:
+            return _with_fixed_batch(core, path, rows, settings, cache)
+        if cache is not None:
+            settings["CACHE_DIR"] = str(cache)
+        return core.compile_model(str(path), "CPU", settings)
+
     try:
         with kept_locale():
-            return _compiled_with(core, path, precision, floating, threads, callers, cache)
+            if precision != "int8" or callers == 1:
+                return [compiled(threads, callers)]
+            place = "-".join((openvino.__version__.replace("/", "-"), floating, *processor_kind().split()))
+            verdict_file = None if cache is None else cache / f"streams-{place}{'' if rows is None else '-fixed'}"
+            verdict = read_note(verdict_file)
+            if verdict != _APART:
+                model = compiled(threads, callers)
+                if verdict == _SHARED or not _scales_constants(model):
+                    write_note(verdict_file, _SHARED)
+                    return [model]
+                write_note(verdict_file, _APART)
+            if path.stat().st_size > _TWIN_BYTES or threads is None or threads < callers:
+                return [compiled(threads, 1)]
+            return [compiled(threads // callers, 1) for _ in range(callers)]
     finally:
-        _sign_files(cache)
+        sign_kept(cache)
 
 
-def _compiled_with(
-    core: Any, path: Path, precision: str, floating: str, threads: int | None, callers: int, cache: Path | None
-) -> list[Any]:
-    def compiled(threads: int | None, streams: int) -> Any:
-        return core.compile_model(str(path), "CPU", _settings(floating, threads, streams, cache))
+def _with_fixed_batch(core: Any, path: Path, rows: int, settings: dict[str, Any], cache: Path | None) -> Any:
+    """Return the network compiled for `rows` pictures, as an earlier start exported it if there was one.
 
-    if precision != "int8" or callers == 1:
-        return [compiled(threads, callers)]
-    place = "-".join((openvino.__version__.replace("/", "-"), floating, *processor_kind().split()))
-    verdict_file = None if cache is None else cache / f"streams-{place}"
-    verdict = _read(verdict_file)
-    if verdict != _APART:
-        model = compiled(threads, callers)
-        if verdict == _SHARED or not _scales_constants(model):
-            _write(verdict_file, _SHARED)
-            return [model]
-        _write(verdict_file, _APART)
-    if path.stat().st_size > _TWIN_BYTES or threads is None or threads < callers:
-        return [compiled(threads, 1)]
-    return [compiled(threads // callers, 1) for _ in range(callers)]
+    The plugin's own cache would have to read and reshape the network at each start.
+    """
+    conditions = [openvino.__version__, core.get_property("CPU", "FULL_DEVICE_NAME"), rows, *sorted(settings.items())]
+    name = f"fixed-{hashlib.sha256(repr(conditions).encode()).hexdigest()[:32]}.blob"
+    exported = None if cache is None else read_kept(cache / name)
+    if exported is not None:
+        with suppress(RuntimeError):
+            return core.import_model(exported, "CPU", settings)
+    network = core.read_model(str(path))
+    network.reshape({end: [rows, *list(end.partial_shape)[1:]] for end in network.inputs})
+    compiled = core.compile_model(network, "CPU", settings)
+    if cache is not None:
+        stream = io.BytesIO()
+        compiled.export_model(stream)
+        with suppress(OSError):
+            write_atomic(cache / name, stream.getvalue())
+    return compiled
 
 
 def _scales_constants(model: Any) -> bool:
@@ -229,7 +261,7 @@ def _scales_constants(model: Any) -> bool:
     return False
 
 
-def _settings(floating: str, threads: int | None, streams: int, cache: Path | None) -> dict[str, Any]:
+def _settings(floating: str, threads: int | None, streams: int) -> dict[str, Any]:
     """Return the plugin's settings. Threads are pinned to cores only if the caller does not limit their number."""
     settings: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
@@ -238,56 +270,7 @@ def _settings(floating: str, threads: int | None, streams: int, cache: Path | No
     }
     if threads is not None:
         settings |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
-    return settings if cache is None else {**settings, "CACHE_DIR": str(cache)}
-
-
-def _cache(path: Path) -> Path | None:
-    """Return a folder for compiled networks, which make the next start faster; None if nothing can be kept.
-
-    The plugin reads the files in it, so that files which this machine did not sign are removed. The log has one line if
-    nothing can be kept.
-    """
-    try:
-        cache = user_cache() / "openvino" / file_sha256(path)[:32]  # the plugin goes by the path, not by the content
-        cache.mkdir(parents=True, exist_ok=True)
-        if not os.access(cache, os.W_OK):
-            raise OSError(f"{cache.parent} cannot be written")
-        if fault := key_fault():
-            raise OSError(fault)
-        CACHE.debug("compiled networks of %s lie in %s", path.name, cache)
-        for file in filter(Path.is_file, cache.iterdir()):
-            if not is_signed(*_signed_as(file)):
-                file.unlink()
-        return cache
-    except (OSError, RuntimeError) as error:
-        place, reason = cache_place() or "no folder", getattr(error, "strerror", None) or error
-        log_once(CACHE, f"networks are compiled at each start, because nothing can be kept in {place} ({reason})")
-        return None
-
-
-def _sign_files(cache: Path | None) -> None:
-    with suppress(OSError):  # another process has just removed the file
-        for file in () if cache is None else filter(Path.is_file, cache.iterdir()):
-            name, sha256 = _signed_as(file)
-            if not is_signed(name, sha256):
-                sign(name, sha256)
-
-
-def _signed_as(file: Path) -> tuple[str, str]:
-    return f"openvino {file.parent.name}/{file.name}", file_sha256(file)
-
-
-def _read(path: Path | None) -> str:
-    if path is not None:
-        with suppress(OSError, ValueError):
-            return read_text(path, _LONGEST, "ascii")
-    return ""
-
-
-def _write(path: Path | None, text: str) -> None:
-    if path is not None and _read(path) != text:
-        with suppress(OSError):
-            write_atomic(path, text)
+    return settings
 
 
 def _last_line(error: Exception) -> str:

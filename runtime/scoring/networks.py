@@ -123,7 +123,8 @@ def load_networks(bundle: Bundle, device: Device[Any], before: Callable[[str], N
     parts = [slice(0, VIEWS)] if localizer.shared else [slice(view, view + 1) for view in range(VIEWS)]
     roles = HEAD_OUTPUTS[grader.head]
     files = [*(localizer.files[REGIONS[part.start]] for part in parts), *(grader.files[role] for role in roles)]
-    engines = device.engines([bundle.network(network, device.precisions) for network in files], before)
+    rows = [1] * len(parts) + [DISCS * len(FLIPS[HEAD_OUTPUTS[grader.head][role]]) for role in roles]
+    engines = device.engines([bundle.network(network, device.precisions) for network in files], before, rows)
     localizers, graders = engines[: len(parts)], engines[len(parts) :]
     _check_localizers(localizers, localizer)
     return Networks(

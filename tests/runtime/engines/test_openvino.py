@@ -113,14 +113,15 @@ def scales_weights(path) -> bool:
     return engines._scales_constants(openvino.Core().compile_model(str(path), "CPU"))
 
 
+@pytest.mark.parametrize("rows", [None, 3])
 @pytest.mark.parametrize(("twin_bytes", "models"), [(2**24, 2), (0, 1)])
-def test_streams_do_not_share_weights_that_are_scaled_at_loading(risky, monkeypatch, twin_bytes, models):
+def test_streams_do_not_share_weights_that_are_scaled_at_loading(risky, monkeypatch, twin_bytes, models, rows):
     path, images = risky
     models = models if scales_weights(path) else 1
     monkeypatch.setattr(engines, "_TWIN_BYTES", twin_bytes)
     wanted = [infer(OnnxRuntimeEngine(path, "int8"), part) for part in images]
     for _ in range(2):  # what was found at the first time is known at the second
-        engine = engines.OpenVinoEngine(path, "int8", threads=2, callers=2)
+        engine = engines.OpenVinoEngine(path, "int8", threads=2, callers=2, rows=rows)
         assert len(engine._models) == models
         with ThreadPoolExecutor(2) as pool:
             found = list(pool.map(partial(infer, engine), images))
@@ -137,28 +138,57 @@ def test_streams_share_a_network_that_computes_nothing_at_loading(risky, monkeyp
     rounded = quantize(sampled, calibrate(sampled, images[0])["extremes"], {weighted[0], weighted[-1]})
     engine = engines.OpenVinoEngine(save(rounded, tmp_path / "sampled.onnx"), "int8", threads=2, callers=2)
     assert len(engine._models) == 1
-    monkeypatch.setattr(engines, "_cache", lambda path: None)
+    monkeypatch.setattr(engines, "kept_networks", lambda path: None)
     assert len(engines.OpenVinoEngine(path, "int8", threads=2, callers=2)._models) == 1 + scales_weights(path)
     assert len(engines.OpenVinoEngine(path, "int8", threads=1)._models) == 1
+
+
+def test_an_int8_network_with_a_fixed_batch_takes_any_number_of_such_batches(risky):
+    path, images = risky
+    engine = engines.OpenVinoEngine(path, "int8", threads=2, callers=2, rows=3)
+    fixed = [next(iter(model.inputs[0].partial_shape)).get_length() for model in engine._models]
+    assert set(fixed) == {3}
+    outputs, expected = infer(engine, images[0]), infer(OnnxRuntimeEngine(path, "int8"), images[0])
+    assert np.abs(outputs - expected).max() < 0.05 * np.ptp(expected)
+    assert np.array_equal(infer(engine, images[0, :3]), outputs[:3])
+
+
+def test_a_network_with_a_fixed_batch_is_compiled_once(risky, monkeypatch):
+    path, images = risky
+    first = infer(engines.OpenVinoEngine(path, "int8", threads=1, rows=6), images[0])
+    (blob,) = engines.kept_networks(path).glob("fixed-*.blob")
+    compiled = blob.read_bytes()
+
+    def unread(*_):
+        raise RuntimeError("the network is read again")
+
+    monkeypatch.setattr(openvino.Core, "read_model", unread)
+    assert np.array_equal(infer(engines.OpenVinoEngine(path, "int8", threads=1, rows=6), images[0]), first)
+    for other in ({"threads": 2, "rows": 6}, {"threads": 1, "rows": 2}):  # settings of their own
+        with pytest.raises(EngineError, match="read again"):
+            engines.OpenVinoEngine(path, "int8", **other)
+    blob.write_bytes(compiled[:-1] + bytes([compiled[-1] ^ 1]))
+    with pytest.raises(EngineError, match="read again"):  # this machine did not sign it
+        engines.OpenVinoEngine(path, "int8", threads=1, rows=6)
 
 
 def test_the_plugin_reads_what_this_machine_compiled_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "cache"))
     path = save(grader("corners", "corners4"), tmp_path / "g.onnx")
     engines.OpenVinoEngine(path, "fp32")
-    cache = engines._cache(path)
+    cache = engines.kept_networks(path)
     (blob,) = cache.glob("*.blob")
     compiled = blob.read_bytes()
     (cache / "other.blob").write_bytes(compiled)
-    assert list(engines._cache(path).iterdir()) == [blob]
+    assert list(engines.kept_networks(path).iterdir()) == [blob]
     blob.chmod(0o644)
     blob.write_bytes(compiled[:-1])
-    assert list(engines._cache(path).iterdir()) == []
+    assert list(engines.kept_networks(path).iterdir()) == []
     engines.OpenVinoEngine(path, "fp32")
     assert blob.is_file()
     (tmp_path / "cache" / "key").unlink()
     (tmp_path / "cache" / "key").mkdir()
-    assert engines._cache(path) is None  # nothing can be signed, so nothing is kept
+    assert engines.kept_networks(path) is None  # nothing can be signed, so nothing is kept
     engines.OpenVinoEngine(path, "fp32")
 
 

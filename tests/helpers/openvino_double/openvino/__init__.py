@@ -51,10 +51,11 @@ class Tensor:
 
 
 class Request:
-    def __init__(self, session, number):
-        self.session, self.number, self.runs = session, number, 0
+    def __init__(self, model, number):
+        self.session, self.rows, self.number, self.runs = model.session, model.rows, number, 0
 
     def set_input_tensor(self, tensor):
+        assert self.rows in (None, len(tensor.array))
         self.inputs = tensor.array
 
     def set_output_tensor(self, tensor):
@@ -72,9 +73,16 @@ class Model:
     requests = 0
 
     def __init__(self, path):
+        self.path, self.rows = path, None
         self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         self.inputs = [End(end) for end in self.session.get_inputs()]
         self.outputs = [End(end) for end in self.session.get_outputs()]
+
+    def reshape(self, shapes):
+        ((self.rows, *_),) = shapes.values()
+
+    def export_model(self, stream):
+        stream.write(f"{self.rows} {self.path}".encode())
 
     def get_runtime_model(self):
         return self
@@ -84,15 +92,24 @@ class Model:
 
     def create_infer_request(self):
         Model.requests += 1
-        return Request(self.session, Model.requests - 1)
+        return Request(self, Model.requests - 1)
 
 
 class Core:
     def get_property(self, device, name):
-        return ["FP32", "INT8"]
+        return ["FP32", "INT8"] if name == "OPTIMIZATION_CAPABILITIES" else "a double"
 
-    def compile_model(self, path, device, settings):
+    def read_model(self, path):
+        return Model(path)
+
+    def import_model(self, exported, device, settings):
+        rows, _, path = exported.decode().partition(" ")
+        model = Model(path)
+        model.rows = int(rows)
+        return self.compile_model(model, device, settings)
+
+    def compile_model(self, model, device, settings):
         with ASKING:  # networks are loaded by several threads, and a process counts once
             if not WRONG:
                 WRONG.append(this_process_is_wrong())
-        return Model(path)
+        return Model(model) if isinstance(model, str) else model
