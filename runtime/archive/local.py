@@ -31,6 +31,7 @@ _BEGUN = 2  # of these, the ones that can be the reason why the process ends
 _MOST_FAILED_STARTS = 2
 _LEAST_OPEN_S = 600.0  # of silence while a scorer is opened, however short the limit of a study is
 _TICK_S = 0.5
+_EXIT_S = 2.0  # that a process may take to end by itself
 _KILLED_S = 10.0  # that a killed process may take to end; it takes longer if a disk or a share does not answer
 
 Message = dict[str, Any]
@@ -196,9 +197,11 @@ class Crew:
 
     def _ended(self, member: _Member, code: str, how: str = "") -> Iterator[Outcome]:
         """Replace a process that ended, or that is ended here because it is silent."""
+        if not how:
+            with suppress(subprocess.TimeoutExpired):
+                how = ending(member.process.wait(_EXIT_S))  # its pipe ends a moment before the process does
         _end(member)
-        status = member.process.returncode
-        how = how or ("it closed its output" if status is None else ending(status))
+        how = how or "it closed its output"
         tasks = [task for _, task in member.tasks]
         self._noted("worker ended", how=how, alone=member.alone, studies=len(tasks))
         if not member.ready:

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -151,7 +151,7 @@ class RayWay:
         while True:
             while self._idle and (batch := self._next(tasks)) is not None:
                 actor = self._idle.pop()
-                reference = actor.score.remote([(asdict(task.entry), task.out) for task in batch.tasks])
+                reference = actor.score.remote([(document_of(task.entry), task.out) for task in batch.tasks])
                 self._running[reference] = _Running(actor, batch, time.monotonic())
             if not self._running:
                 return

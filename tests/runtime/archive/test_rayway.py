@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import types
+from dataclasses import asdict
 from importlib.util import find_spec
 
 import pytest
@@ -13,6 +14,7 @@ from helpers import archive, tiny
 from spinescore.runtime.archive.layout import ArchiveError, Shard
 from spinescore.runtime.archive.local import Task
 from spinescore.runtime.archive.studylists import Entry
+from spinescore.runtime.documents import read
 
 MODULE = "spinescore.runtime.archive.rayway"
 
@@ -36,7 +38,7 @@ class Actor:
     def __init__(self, ray, request):
         self.ray, self.request = ray, request
         self.facts = Remote(lambda: lambda: self.ray.facts)
-        self.score = Remote(lambda studies: lambda: [self.rows(entry) for entry, _ in studies])
+        self.score = Remote(lambda studies: lambda: [self.rows(asdict(read(Entry, entry))) for entry, _ in studies])
 
     def rows(self, entry):
         self.ray.tries.append(entry["number"])
@@ -142,7 +144,7 @@ def test_a_bundle_that_does_not_open_ends_the_run(ray):
 
 
 def test_an_archive_that_is_gone_ends_the_run(ray):
-    with pytest.raises(ArchiveError, match="^the archive is gone$"):
+    with pytest.raises(ArchiveError, match=r"^the archive is gone$"):
         score(["good", "gone"])
     assert not ray.up
 
