@@ -168,7 +168,7 @@ def _note(index: Index, clock: ServiceClock, noted: dict[tuple[str, str], float]
         _tell(f"{fault.code}: {fault.message}")
         try:
             with index.transaction():
-                index.note_fault(clock.date().isoformat(timespec="seconds"), fault.code, fault.message)
+                index.note_fault(clock.date(), fault)
                 if fault.code in _REFUSALS:
                     audit.note(index, clock, "refused", code=fault.code, reason=fault.message)
         except IndexFull:
