@@ -16,7 +16,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.fault import Denied, Fault, Unsent
@@ -80,7 +80,7 @@ class Outcome:
 SENT = Outcome("sent")
 
 
-class Destination(Protocol):
+class Destination:
     """A place that gets results. `send` and `holds` may raise anything, which counts as `later`.
 
     After `Unsent` the place certainly has no more than before; after anything else the outcome is unclear.
@@ -90,9 +90,11 @@ class Destination(Protocol):
 
     def send(self, parcel: Parcel) -> Outcome:
         """Send a file: `sent` if it is stored there, `refused` if it never will be, `later` if it may be later."""
+        raise NotImplementedError
 
     def holds(self, parcel: Parcel) -> bool | None:
         """Return whether the destination has the file already; None if it cannot say now."""
+        raise NotImplementedError
 
     def clear(self) -> None:
         """Remove what an earlier process left there. Called once, before anything is sent. By default nothing."""
