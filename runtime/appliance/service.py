@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from spinescore.runtime.appliance.clock import ServiceClock, read_clock
 from spinescore.runtime.appliance.configuration.config import Config, Destination, Node
-from spinescore.runtime.appliance.fault import Fault, Refusal, place_of
+from spinescore.runtime.appliance.fault import Fault, place_of
 from spinescore.runtime.appliance.receiving.sources import open_source
 from spinescore.runtime.appliance.seen import audit
 from spinescore.runtime.appliance.sending.commitment import Ask, Committer
@@ -120,7 +120,7 @@ class _Node:
         """Whether it takes connections."""
         return self._receiver is not None and self._receiver.is_listening
 
-    def step(self) -> tuple[list[Fault], Mapping[Refusal, int]]:
+    def step(self) -> tuple[list[Fault], Mapping[str, int]]:
         """Start the node if it is wanted and does not listen. Return faults and refusals since the last call.
 
         If a node that listened does so no more, this process ends and is started again.
@@ -168,7 +168,7 @@ def _note(index: Index, clock: ServiceClock, noted: dict[tuple[str, str], float]
         _tell(f"{fault.code}: {fault.message}")
         try:
             with index.transaction():
-                index.note_fault(clock.date().isoformat(timespec="seconds"), fault.code, fault.message)
+                index.note_fault(clock.date(), fault)
                 if fault.code in _REFUSALS:
                     audit.note(index, clock, "refused", code=fault.code, reason=fault.message)
         except IndexFull:

@@ -39,7 +39,7 @@ class NodeEvents:
         self._associations: dict[int, Association] = {}
         self._ended: SimpleQueue[Association] = SimpleQueue()
         self._faults: deque[Fault] = deque(maxlen=_MOST_FAULTS)
-        self._refusals: Counter[Refusal] = Counter()  # for the metrics
+        self._refusals: Counter[str] = Counter()  # for the metrics
         self._lock = Lock()  # of the two
 
     def store(self, arrival: Arrival) -> None:
@@ -88,7 +88,7 @@ class NodeEvents:
             self._refusals[kind] += 1
             self._faults.append(fault)
 
-    def take(self) -> tuple[list[Fault], Counter[Refusal]]:
+    def take(self) -> tuple[list[Fault], Counter[str]]:
         """Return the faults since the last call, the last of them if they are many, and the number of refusals."""
         with self._lock:
             faults, refusals = list(self._faults), self._refusals

@@ -95,13 +95,13 @@ class FolderSource:
 
     def _sort_files(self) -> tuple[list[Path], int]:
         """Return the files that are ready, and the number of those that are not."""
-        now, found, ready, waiting = self._clock.now(), {}, [], 0
+        now, files, ready, waiting = self._clock.now(), {}, [], 0
         for path, status in sorted(self._files(os.scandir(self._folder))):
             self._beat()
             seen = self._seen.get(path)
             if seen is None or (seen.size, seen.mtime_ns) != (status.st_size, status.st_mtime_ns):
                 seen = _Seen(status.st_size, status.st_mtime_ns, now)
-            found[path] = seen
+            files[path] = seen
             if seen.done:
                 continue
             if now - seen.since_s < self._source.settle_s:
@@ -114,7 +114,7 @@ class FolderSource:
                 text = f"a file of the source {self._source.name} ends before its pixels do; copy it there again"
                 self.faults.append(Fault("file-unreadable", text))
                 seen.done = True  # until it changes
-        self._seen = found
+        self._seen = files
         return ready, waiting
 
     def _files(self, entries: Iterable[os.DirEntry[str]]) -> Iterator[tuple[Path, os.stat_result]]:

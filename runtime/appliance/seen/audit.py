@@ -88,7 +88,7 @@ def note(index: Index, clock: Clock, event: str, **fields: object) -> None:
         is_lost = log.head.n > 0 and index.fact(_HEAD) is None
         fault = log.mend()
         if fault is not None:
-            index.note_fault(clock.date().isoformat(timespec="seconds"), fault.code, fault.message)
+            index.note_fault(clock.date(), fault)
         if is_lost:
             log.add("head-lost", {})
         log.add(event, fields)

@@ -86,17 +86,14 @@ def studies_by_state(index: Index) -> dict[str, int]:
 
 def parked_by_code(index: Index) -> dict[str, int]:
     """Return the number of parked studies with each code."""
-    return _counts(index, "SELECT code, count(*) AS n FROM studies WHERE state = 'parked' GROUP BY code")
+    rows = index.rows("SELECT code, count(*) AS n FROM studies WHERE state = 'parked' GROUP BY code")
+    return {row["code"]: row["n"] for row in rows}
 
 
 def oldest_waiting_s(index: Index, clock: Clock) -> float | None:
     """Return the seconds since the last object of the oldest study that is not finished; None if all are."""
     oldest = index.one(f"SELECT min(last_s) AS s FROM studies WHERE state IN {_WAITING}")["s"]
     return None if oldest is None else round(max(0.0, clock.now() - oldest), 1)
-
-
-def _counts(index: Index, query: str) -> dict[str, int]:
-    return {row["code"]: row["n"] for row in index.rows(query)}
 
 
 def _destinations(index: Index) -> dict[str, dict[str, int]]:

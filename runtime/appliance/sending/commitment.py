@@ -143,8 +143,7 @@ def _not_kept(index: Index, clock: Clock, row: sqlite3.Row, reason: int) -> None
         with index.transaction():
             if _again(index, row, state, now + min(max(_SOON_S, since_s), _LATEST_S), fault.message):
                 add(index, "deliveries", archive, "not-kept")
-                at = clock.date().isoformat(timespec="seconds")
-                index.note_fault(at, fault.code, fault.message, row["study"])
+                index.note_fault(clock.date(), fault, row["study"])
 
 
 def _again(index: Index, row: sqlite3.Row, state: str, next_s: float, message: str) -> bool:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.fault import Denied, Fault, Unsent
@@ -80,7 +80,7 @@ class Outcome:
 SENT = Outcome("sent")
 
 
-class Destination(Protocol):
+class Destination:
     """A place that gets results. `send` and `holds` may raise anything, which counts as `later`.
 
     After `Unsent` the place certainly has no more than before; after anything else the outcome is unclear.
@@ -90,15 +90,17 @@ class Destination(Protocol):
 
     def send(self, parcel: Parcel) -> Outcome:
         """Send a file: `sent` if it is stored there, `refused` if it never will be, `later` if it may be later."""
+        raise NotImplementedError
 
     def holds(self, parcel: Parcel) -> bool | None:
         """Return whether the destination has the file already; None if it cannot say now."""
+        raise NotImplementedError
 
     def clear(self) -> None:
-        """Remove what an earlier process left there. Called once, before anything is sent."""
+        """Remove what an earlier process left there. Called once, before anything is sent. By default nothing."""
 
     def rest(self) -> None:
-        """Nothing is due now: let go of what need not be held meanwhile."""
+        """Nothing is due now: let go of what need not be held meanwhile. By default nothing is held."""
 
 
 class Deliverer:
@@ -177,9 +179,8 @@ class Deliverer:
         """Note a fault of the destination for `status`, not at each attempt: all is delivered when it is mended."""
         now = self._clock.now()
         if now - self._noted_s.get(fault.code, -_NOTE_AGAIN_S) >= _NOTE_AGAIN_S:
-            at = self._clock.date().isoformat(timespec="seconds")
             with self._index.transaction():
-                self._index.note_fault(at, fault.code, fault.message)
+                self._index.note_fault(self._clock.date(), fault)
             self._noted_s[fault.code] = now
 
     def _claim(self) -> sqlite3.Row | None:
@@ -209,10 +210,10 @@ class Deliverer:
         except FileNotFoundError:
             return Outcome("refused", "the file is not in the spool any more")
         if row["unclear"]:
-            there = self._destination.holds(parcel)
-            if there is None and self._clock.now() - row["first_s"] < _ASKED_S:
+            is_held = self._destination.holds(parcel)
+            if is_held is None and self._clock.now() - row["first_s"] < _ASKED_S:
                 return Outcome("later", "the destination cannot say whether it has the file")
-            if there:
+            if is_held:
                 return SENT
             if is_superseded(self._index, row):
                 return Outcome("cancelled")

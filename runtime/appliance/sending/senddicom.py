@@ -29,7 +29,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.deadline import Deadline
 from spinescore.runtime.appliance.fault import Unsent
-from spinescore.runtime.appliance.sending.delivery import SENT, Outcome, Parcel
+from spinescore.runtime.appliance.sending.delivery import SENT, Destination, Outcome, Parcel
 from spinescore.runtime.appliance.sending.storestatus import SUCCESS, outcome_of
 from spinescore.runtime.reading.decoding.syntaxes import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN
 from spinescore.runtime.text import one_line
@@ -66,7 +66,7 @@ class Archive:
     tls: ssl.SSLContext | None = None
 
 
-class DicomDestination:
+class DicomDestination(Destination):
     """Sends result files to one archive. Use it in one thread, and close it."""
 
     def __init__(
@@ -138,9 +138,6 @@ class DicomDestination:
     def _take_report(self, event: evt.Event) -> tuple[int, Dataset | None]:
         self._reported(event.event_information)
         return SUCCESS, None
-
-    def clear(self) -> None:
-        """An archive keeps no parts of objects."""
 
     def rest(self) -> None:
         """Close the association if it was not used for a while. Called when nothing is due."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from spinescore.runtime import durable
 from spinescore.runtime.appliance.fault import Unsent
-from spinescore.runtime.appliance.sending.delivery import SENT, Outcome, Parcel
+from spinescore.runtime.appliance.sending.delivery import SENT, Destination, Outcome, Parcel
 from spinescore.runtime.files import file_sha256
 
 __all__ = ["FolderDestination"]
@@ -19,7 +19,7 @@ __all__ = ["FolderDestination"]
 _PARTS = ".spinescore-parts"
 
 
-class FolderDestination:
+class FolderDestination(Destination):
     """Puts results into `FOLDER/<study instance UID>/revision-<n>/`; each file appears whole, and is on the disk.
 
     Files and folders can be read by those that can read `FOLDER` itself. All of them are made in a folder for parts,
@@ -55,9 +55,6 @@ class FolderDestination:
         """Return whether the very same file is there. Raises `Unsent` if the folder is not."""
         target = self._target(parcel)
         return target.is_file() and file_sha256(target) == parcel.sha256
-
-    def rest(self) -> None:
-        """A folder is held by nothing."""
 
     def _new_part(self) -> Path:
         return self._parts / f"{uuid.uuid4().hex}.part"

@@ -9,7 +9,7 @@ from typing import Any
 
 from spinescore.runtime.appliance.configuration.endpoints import Web
 from spinescore.runtime.appliance.fault import Denied
-from spinescore.runtime.appliance.sending.delivery import SENT, Outcome, Parcel
+from spinescore.runtime.appliance.sending.delivery import SENT, Destination, Outcome, Parcel
 from spinescore.runtime.appliance.webclient import WebClient
 
 __all__ = ["OrthancDestination"]
@@ -18,7 +18,7 @@ _REFUSALS = (400, 413, 415)  # for this file; after any other status it may be s
 _NO_QUERIES = (404, 405, 501)  # a web server before it lets no question through
 
 
-class OrthancDestination:
+class OrthancDestination(Destination):
     """Sends result files to one Orthanc. Use it in one thread."""
 
     def __init__(self, name: str, web: Web) -> None:
@@ -49,12 +49,6 @@ class OrthancDestination:
         if answer.status != 200 or not isinstance(resources, list):
             return None
         return any(_field(one, "Type") == "Instance" for one in resources)
-
-    def clear(self) -> None:
-        """Orthanc keeps no parts of objects."""
-
-    def rest(self) -> None:
-        """A connection lasts for one request."""
 
 
 def _field(document: Any, name: str) -> Any:

@@ -13,7 +13,7 @@ from pydicom import dcmread
 from requests import Response
 
 from spinescore.runtime.appliance.configuration.endpoints import Web
-from spinescore.runtime.appliance.sending.delivery import SENT, Outcome, Parcel
+from spinescore.runtime.appliance.sending.delivery import SENT, Destination, Outcome, Parcel
 from spinescore.runtime.appliance.sending.storestatus import PROCESSING_FAILURE, outcome_of
 from spinescore.runtime.appliance.webclient import Answer, open_session, raise_if_denied
 
@@ -26,7 +26,7 @@ REFUSALS = (400, 406, 409, 411, 413, 415, 422)  # for this file; after any other
 _NO_QUERIES = (204, 400, 401, 403, 404, 405, 406, 501)  # of instances: it has none, or may not be asked
 
 
-class StowDestination:
+class StowDestination(Destination):
     """Sends result files to one DICOMweb archive. Use it in one thread."""
 
     def __init__(self, name: str, web: Web) -> None:
@@ -60,12 +60,6 @@ class StowDestination:
         if answer.status != 200 or not isinstance(instances, list):
             return None
         return any(parcel.sop_instance_uid in _values(one, _SOP_INSTANCE_UID) for one in instances)
-
-    def clear(self) -> None:
-        """An archive keeps no parts of objects."""
-
-    def rest(self) -> None:
-        """A connection lasts for one request."""
 
     def _answered(self, request: Callable[[], object]) -> Answer:
         """Return the answer to a request of the client."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.store.places import FULL
 from spinescore.runtime.errors import SpineScoreError
 
@@ -254,9 +256,10 @@ class Index:
         self.change("INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
                     name, value)  # fmt: skip
 
-    def note_fault(self, at: str, code: str, message: str, study: int | None = None) -> None:
+    def note_fault(self, date: datetime, fault: Fault, study: int | None = None) -> None:
         """Keep a fault for `spinescore status`, within a transaction; the oldest ones are dropped."""
-        number = self.insert("faults", at=at, code=code, message=message, study=study)
+        at = date.isoformat(timespec="seconds")
+        number = self.insert("faults", at=at, code=fault.code, message=fault.message, study=study)
         self.change("DELETE FROM faults WHERE id <= ?", number - _MOST_FAULTS)
 
 

@@ -101,7 +101,7 @@ def _note_removed(index: Index, clock: Clock, count: int, keep: SpoolPart) -> Fa
     fault = Fault("quarantine-removed", text)
     with index.transaction():
         index.change("DELETE FROM faults WHERE code = ?", fault.code)
-        index.note_fault(clock.date().isoformat(timespec="seconds"), fault.code, fault.message)
+        index.note_fault(clock.date(), fault)
     return fault
 
 

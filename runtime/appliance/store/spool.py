@@ -238,13 +238,13 @@ class Spool:
             f"{sha256}.dcm and not scored: compare the two, and correct the one that is wrong at its source"
         )
         fault = Fault("quarantined", text)
-        target, at = self.places.quarantined(sha256), self._clock.date().isoformat(timespec="seconds")
+        target = self.places.quarantined(sha256)
         try:
             with self.index.transaction():
                 durable.move(file, target)
                 if note_quarantined(self.index, self._clock, sha256, identity.sop_instance_uid):
                     add(self.index, "quarantined_instances")
-                    self.index.note_fault(at, fault.code, fault.message)
+                    self.index.note_fault(self._clock.date(), fault)
                     self._audit("quarantined", association, identity, sha256)
         except BaseException:
             self._take_back(target, "quarantine WHERE sha256 = ?", sha256)

@@ -142,7 +142,7 @@ def park(index: Index, clock: Clock, study: int, fault: Fault) -> None:
     """Park a study within a transaction: it waits for a person."""
     index.change("UPDATE studies SET state = 'parked', code = ?, message = ?, changed_s = ? WHERE id = ?",
                  fault.code, fault.message, clock.now(), study)  # fmt: skip
-    index.note_fault(clock.date().isoformat(timespec="seconds"), fault.code, fault.message, study)
+    index.note_fault(clock.date(), fault, study)
     audit.note(index, clock, "parked", study=study, code=fault.code)
 
 

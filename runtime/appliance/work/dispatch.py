@@ -22,7 +22,7 @@ from spinescore.runtime.appliance.store.places import Places
 from spinescore.runtime.appliance.store.resultset import Job
 from spinescore.runtime.appliance.work.consolequeue import NOT_READY, ConsoleQueue
 from spinescore.runtime.appliance.work.scorequeue import ScoreQueue
-from spinescore.runtime.appliance.work.worker import Worker
+from spinescore.runtime.appliance.work.worker import ProcessWorker
 from spinescore.runtime.caller import PREFIX
 
 __all__ = ["Dispatcher"]
@@ -36,7 +36,7 @@ class Dispatcher:
     """Moves studies from `collecting` to their results; `step` is called again and again, in one thread."""
 
     def __init__(
-        self, queue: ScoreQueue, worker: Worker, index: Index, places: Places, clock: Clock, score: Score,
+        self, queue: ScoreQueue, worker: ProcessWorker, index: Index, places: Places, clock: Clock, score: Score,
         consoles: ConsoleQueue | None = None,
     ) -> None:  # fmt: skip
         self._queue, self._worker, self._index, self._places = queue, worker, index, places

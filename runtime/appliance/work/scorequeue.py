@@ -121,16 +121,17 @@ class ScoreQueue:
         `engine` made them, in `scoring_s` seconds if that was now.
         """
         now, at = self._clock.now(), self._clock.date().isoformat(timespec="seconds")
-        known = self._index.one("SELECT 1 FROM results WHERE input_key = ?", job.input_key) is not None
-        results = None if known else read_results(self._places.results / job.input_key)
-        summary = None if known else read_summary(self._places.results / job.input_key)
+        folder = self._places.results / job.input_key
+        is_new = self._index.one("SELECT 1 FROM results WHERE input_key = ?", job.input_key) is None
+        results = read_results(folder) if is_new else None
+        summary = read_summary(folder) if is_new else {}
         with self._index.transaction():
             if results is not None:
                 document = None if results.document is None else json.dumps(document_of(results.document))
                 self._index.insert("results", input_key=job.input_key, study=job.study, revision=results.revision,
                                    scored=int(results.scored), code=results.code, document=document, made_s=now,
                                    made_at=at)  # fmt: skip
-                keep_summary(self._index, job.input_key, summary or {})
+                keep_summary(self._index, job.input_key, summary)
                 if scoring_s is not None:
                     observe(self._index, "scoring_seconds", scoring_s)
                 reports = [file.sha256 for file in results.files if file.kind == "json"]
@@ -156,18 +157,18 @@ class ScoreQueue:
             self._index.change("UPDATE deliveries SET state = ?, next_s = ?, changed_s = ? WHERE "
                                "input_key = ? AND state = 'cancelled'", state, now, now, job.input_key)  # fmt: skip
             return None
-        silent = not results.scored
+        planned = 0
         for destination in self._config.destination:
             if not results.scored and "not-scored" not in destination.gets:
                 continue
-            for file in _in_order(results, destination):
+            for file in _files_for(results, destination):
                 self._deliver(job, destination, file, now, state)
-                silent = False
+                planned += 1
             if destination.kind == "folder":
                 sha256 = file_sha256(self._places.results / job.input_key / SET)
                 self._deliver(job, destination, (SET, "set", sha256, None, None), now, state)
-        wanted = any("not-scored" in destination.gets for destination in self._config.destination)
-        if silent and wanted and results.code is not None:
+        is_asked_for = any("not-scored" in destination.gets for destination in self._config.destination)
+        if not planned and not results.scored and is_asked_for and results.code is not None:
             return Fault(results.code, results.message or results.code)
         return None
 
@@ -202,8 +203,7 @@ class ScoreQueue:
                     "UPDATE studies SET state = 'due', attempts = attempts + 1, changed_s = ? WHERE id = ?",
                     self._clock.now(), job.study,
                 )  # fmt: skip
-                self._index.note_fault(self._clock.date().isoformat(timespec="seconds"), fault.code,
-                                       fault.message, job.study)  # fmt: skip
+                self._index.note_fault(self._clock.date(), fault, job.study)
             else:
                 park(self._index, self._clock, job.study, fault)
 
@@ -215,7 +215,7 @@ class ScoreQueue:
                 change_state(self._index, self._clock, job.study, "due")
 
 
-def _in_order(results: ResultSet, destination: Destination) -> list[File]:
+def _files_for(results: ResultSet, destination: Destination) -> list[File]:
     """Return the files that a destination gets; a format that could not be made is parked from the start."""
     kinds = destination.gets
     files: list[File] = [

@@ -78,20 +78,19 @@ def main(request: str) -> None:
         strict = strict or options["strict"]
         return scorer.score(study, strict=strict, on_stage=lambda stage, number, count: say(beat=stage), **more)
 
-    while True:
-        if (given := jobs.next(_IDLE_BEAT_S)) is None:
+    goes_on = True
+    while goes_on:
+        order = jobs.next(_IDLE_BEAT_S)
+        if order is None:
             say(beat="idle", checking=scorer.is_checking)
-        elif not _do(given, score, say):
-            sys.exit(1)
+        elif isinstance(order.job, Job):
+            goes_on = do_job(order.job, score, say)
+        else:
+            goes_on = do_console(order.job, score, say, order.cancel)
+    sys.exit(1)
 
 
-def _do(given: _Given, score: Score, say: Say) -> bool:
-    if isinstance(given.job, Job):
-        return do_job(given.job, score, say)
-    return do_console(given.job, score, say, given.cancel)
-
-
-class _Given(NamedTuple):
+class _Order(NamedTuple):
     job: Job | WebJob
     cancel: threading.Event
 
@@ -100,7 +99,7 @@ class _Jobs:
     """The jobs that the parent gave, in their order."""
 
     def __init__(self) -> None:
-        self._given: queue.Queue[_Given] = queue.Queue()
+        self._orders: queue.Queue[_Order] = queue.Queue()
         self._cancels: dict[str, threading.Event] = {}  # of the console's job that came last
 
     def hear(self, message: Message) -> None:
@@ -113,14 +112,14 @@ class _Jobs:
         for name in JOBS.keys() & message.keys():
             job = read(JOBS[name], message[name])
             self._cancels = {job.key: cancel}
-            self._given.put(_Given(job, cancel))
+            self._orders.put(_Order(job, cancel))
         if "study" in message:
-            self._given.put(_Given(read(Job, message["study"]), cancel))
+            self._orders.put(_Order(read(Job, message["study"]), cancel))
 
-    def next(self, wait_s: float) -> _Given | None:
+    def next(self, wait_s: float) -> _Order | None:
         """Return the next job; None if none came within `wait_s` seconds."""
         try:
-            return self._given.get(timeout=wait_s)
+            return self._orders.get(timeout=wait_s)
         except queue.Empty:
             return None
 
