@@ -9,25 +9,20 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from spinescore.runtime.appliance.web.upload import DICOM, FRAME, Files, Malformed, Part
+from spinescore.runtime.appliance.web.upload import DICOM, FRAME, Files, Malformed
 from spinescore.runtime.console.wire import ANSWER, REQUEST_BYTES, pack_answer, unpack_request
 
 __all__ = ["Packed", "PackedAnswers"]
 
 
-class Packed:
+class Packed(Files):
     """A body that begins with a struct, which says how long each file after it is."""
 
     def __init__(self, folder: Path, most_files: int) -> None:
-        self._files = Files(folder, most_files)
+        super().__init__(folder, most_files)
         self._head = bytearray()
         self._coming: list[tuple[str, bool, int]] = []
         self._left = 0  # bytes of the file that is open
-        self.request: bytes | None = None
-
-    @property
-    def parts(self) -> list[Part]:
-        return self._files.parts
 
     def write(self, chunk: bytes) -> None:
         """Take in the next bytes of the body. Raises Malformed, and `OSError` of the disk."""
@@ -43,7 +38,7 @@ class Packed:
             if not self._left:
                 self._begin()
             piece, rest = rest[: self._left], rest[self._left :]
-            self._files.write(piece)
+            self.add(piece)
             self._left -= len(piece)
 
     def _read_head(self) -> None:
@@ -57,14 +52,11 @@ class Packed:
 
     def _begin(self) -> None:
         """Begin the next file."""
-        self._files.end()
+        self.close()
         if not self._coming:
             raise Malformed("the body is longer than its struct says; send each view as its own array")
         name, is_dicom, self._left = self._coming.pop(0)
-        self._files.begin(name, DICOM if is_dicom else FRAME)
-
-    def close(self) -> None:
-        self._files.end()
+        self.begin_file(name, DICOM if is_dicom else FRAME)
 
     def check(self) -> None:
         """Raise Malformed if the body is not whole."""

@@ -11,7 +11,6 @@ from helpers import review_reports as reports
 from helpers.review_reader import Reader
 
 pytestmark = pytest.mark.slow
-CONTROL, SHIFT, ESCAPE, ENTER, TAB = "\ue009", "\ue008", "\ue00c", "\ue007", "\ue004"
 RIGHT, DOWN = "\ue014", "\ue015"
 POINT = "C4/C5, anterior point"
 
