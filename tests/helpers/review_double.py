@@ -1,129 +1,26 @@
-"""A service for the review page, on loopback: the routes that the page asks, with studies that a test makes.
-
-Reports are those of the shipped bundle on small phantom radiographs. A correction changes sums as the service does, but
-what new points do to grades is invented: both corners of a moved disc are one grade higher.
-"""
+"""A service for the review page, on loopback: the routes that the page asks, with studies that a test makes."""
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qsl
 
-import numpy as np
-
-from spinescore.runtime import Scorer, load_study
-from spinescore.runtime.phantom.study import dicom_file, draw_view
-from spinescore.runtime.study import REGIONS
+from helpers.review_reports import Scored, corrected, rejected, scored
 
 PAGE = Path(__file__).parents[2] / "runtime" / "appliance" / "web" / "review"
 KINDS = {"html": "text/html; charset=utf-8", "css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8",
          "svg": "image/svg+xml"}  # fmt: skip
 POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
           "frame-ancestors 'none'; base-uri 'none'; form-action 'none'")  # fmt: skip
-SEED = 1_000_003
 READER, CONSOLE = "a-token-of-a-reader", "a-token-of-a-console"
 BUSY = ("collecting", "due", "scoring")
-
-
-@dataclass
-class Scored:
-    """A phantom study: its report, and by region the file's grey values and the window of its header."""
-
-    report: dict
-    pixels: dict = field(default_factory=dict)
-    window: dict = field(default_factory=dict)
-
-
-@cache
-def scored(visit: int = 0, scale: float = 0.4) -> Scored:
-    import tempfile
-
-    from pydicom import dcmread
-
-    with tempfile.TemporaryDirectory() as name, Scorer.open("phantom-reference", device="cpu", build="no") as scorer:
-        one = Scored({})
-        for region in REGIONS:
-            path = Path(name) / f"{region}.dcm"
-            path.write_bytes(dicom_file(SEED, draw_view(SEED, region, scale, visit)))
-            ds = dcmread(path)
-            grey, most = ds.pixel_array.astype("<u2"), 2**ds.BitsStored - 1
-            low, high = np.percentile(grey, (1, 99)).tolist()
-            centre, width = float(ds.get("WindowCenter", (low + high) / 2)), float(ds.get("WindowWidth", high - low))
-            if ds.PhotometricInterpretation == "MONOCHROME1":
-                grey, centre = most - grey, most - centre
-            one.pixels[region], one.window[region] = grey, {"centre": centre, "width": width}
-        one.report = scorer.score(load_study(name)).to_dict()
-    one.report = json.loads(json.dumps(one.report))
-    return one
-
-
-def corrected(report: dict, points: dict, grades: dict) -> dict:
-    """The report with other points and grades."""
-    report = copy.deepcopy(report)
-    for region, levels in points.items():
-        for disc in report["regions"][region]["discs"]:
-            if disc["level"] in levels:
-                disc["centre_px"], disc["anterior_px"] = levels[disc["level"]]
-                disc.update(points="given", confidence=1.0)
-                for corner in disc["corners"]:
-                    corner["grade"] = min(3, (corner["grade"] or 0) + 1)
-    for region in report["regions"].values():
-        for corner in (corner for disc in region["discs"] for corner in disc["corners"]):
-            if corner["site"] in grades:
-                corner["grade"] = grades[corner["site"]]
-                corner["grade_from"] = "reader"
-                corner["status"] = "unreadable" if corner["grade"] is None else "scored"
-    return summed(report)
-
-
-def summed(report: dict) -> dict:
-    missing = []
-    for region in report["regions"].values():
-        corners = [corner for disc in region["discs"] for corner in disc["corners"]]
-        known = [corner["grade"] for corner in corners if corner["grade"] is not None]
-        missing += [corner["site"] for corner in corners if corner["grade"] is None]
-        region["missing"] = 12 - len(known)
-        region["range"] = [sum(known), sum(known) + 3 * region["missing"]]
-        region["total"] = round(sum(known) * 12 / len(known), 3) if known else None
-    regions, total = report["regions"].values(), report["total"]
-    total["range"] = [sum(region["range"][side] for region in regions) for side in (0, 1)]
-    whole = all(region["total"] is not None for region in regions)
-    total["status"] = "incomplete" if not whole else "imputed" if missing else "complete"
-    total["value"] = sum(region["total"] for region in regions) if whole else None
-    total["imputed_sites"] = missing
-    return report
-
-
-def without_disc(report: dict, level: str) -> dict:
-    """The report as if a disc had not been found."""
-    report = copy.deepcopy(report)
-    for disc in (disc for region in report["regions"].values() for disc in region["discs"] if disc["level"] == level):
-        disc.update(centre_px=[0.0, 0.0], anterior_px=[0.0, 0.0], confidence=0.0)
-        for corner in disc["corners"]:
-            corner.update(grade=None, probabilities=None, status="imputed", missing_because="unreadable")
-    return summed(report)
-
-
-def rejected(report: dict, region: str, code: str = "no-spine") -> dict:
-    """The report as if the region had been rejected, with points that are not to be trusted."""
-    report = copy.deepcopy(report)
-    one = report["regions"][region]
-    keys = ("level", "centre_px", "anterior_px", "confidence", "points")
-    one["untrusted_points"] = [{key: disc[key] for key in keys} for disc in one["discs"] if disc["confidence"]]
-    reject = {"code": code, "message": "the discs do not stand in a row", "source": f"{region}.dcm",
-              "region": region}  # fmt: skip
-    one.update(status="rejected", reject=reject, discs=[], total=None)
-    report["rejects"] = [reject]
-    return summed(report)
 
 
 @dataclass
@@ -168,6 +65,17 @@ class Study:
                 "study_date": self.study_date, "total": total,
                 "findings": [one["code"] for one in report["findings"]] if report else [],
                 "reviewed": self.reviewed, "has_prior": self.prior is not None}  # fmt: skip
+
+
+def many() -> list[Study]:
+    """A scored study, and 30 that wait, were parked or have no files any more."""
+    rows = []
+    for number in range(1, 31):
+        state = ("due", "parked", "delivered", "scoring")[number % 4]
+        received_at = f"2026-11-{number % 28 + 1:02}T08:00:00+00:00"
+        rows.append(Study(number, None, state=state, code="no-spine" if state == "parked" else None,
+                          received_at=received_at))  # fmt: skip
+    return [Study(40, scored(1), prior=39), Study(39, scored(0)), *rows]
 
 
 class Double:
@@ -383,18 +291,3 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _problem(code: str, detail: str, next_step: str = "correct the request") -> dict:
     return {"code": code, "detail": detail, "next_step": next_step}
-
-
-def turned(one: Scored, turn_deg: int) -> Scored:
-    """The study as it was stored if `turn_deg` brings it upright."""
-    report, pixels = copy.deepcopy(one.report), {}
-    for region, grey in one.pixels.items():
-        rows, columns = grey.shape
-        pixels[region] = np.ascontiguousarray(np.rot90(grey, turn_deg // 90))
-        for disc in report["regions"][region]["discs"]:
-            for name in ("centre_px", "anterior_px"):
-                x, y = disc[name]
-                disc[name] = {0: [x, y], 90: [y, columns - 1 - x], 180: [columns - 1 - x, rows - 1 - y],
-                              270: [rows - 1 - y, x]}[turn_deg]  # fmt: skip
-        report["regions"][region]["radiograph"]["turn_deg"] = turn_deg
-    return Scored(report, pixels, one.window)

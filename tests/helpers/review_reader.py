@@ -82,6 +82,17 @@ class Reader:
         """The whole name of a mark, by its beginning."""
         return next(name for name in self.labels() if name.startswith(mark))
 
+    def point(self, mark: str) -> tuple[float, float]:
+        """The place of a point in pixels of the file, as the beginning of its name, or the whole of it, says."""
+        x, y = self.label(mark).split(", x ")[1].split(" pixels")[0].split(", y ")
+        return float(x), float(y)
+
+    def save(self, name: str = "AB") -> None:
+        field = self.one("#reader")
+        field.clear()
+        field.send_keys(name)
+        self.press("Save correction")
+
     def labels(self) -> list[str]:
         return self.driver.execute_script("return [...document.querySelectorAll('.region .mark')].map((one) => "
                                           "one.getAttribute('aria-label'))")  # fmt: skip

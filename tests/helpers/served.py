@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
-from helpers.http_calls import TCP, call
-from spinescore.runtime.appliance.web.access import Access, Client
+from helpers.appliance import FakeClock
+from helpers.http_calls import FORM, TCP, call
+from spinescore.runtime.appliance.configuration.config import Config, Score, SpoolPart
+from spinescore.runtime.appliance.configuration.httpconfig import Http
+from spinescore.runtime.appliance.store.places import make_places
+from spinescore.runtime.appliance.web.access import Access, Client, read_access
 from spinescore.runtime.appliance.web.app import make_app
 from spinescore.runtime.appliance.web.consoles import Consoles
 from spinescore.runtime.appliance.web.site import Site
@@ -42,6 +47,43 @@ class Supervisor:
         return [name for message in self.said for name in JOBS.keys() & message.keys()]
 
 
+def request(**options) -> tuple[str, str, bytes]:
+    """The part of a call to score that has its options."""
+    return "request", "application/json", json.dumps(options).encode()
+
+
+def plain(report: dict) -> dict:
+    """A report without its times, and without the names of its files."""
+    report = {name: value for name, value in report.items() if name != "timings_ms"}
+    return json.loads(json.dumps(report).replace("image-1.dcm", "cervical.dcm").replace("image-2.dcm", "lumbar.dcm"))
+
+
+@dataclass
+class Alone:
+    """The application of a service for consoles alone."""
+
+    app: object
+    supervisor: Supervisor
+    places: object
+    clock: FakeClock
+
+    def score(self, body, kind=FORM, query="", **more):
+        return call(self.app, "POST", f"/v1/score{query}", body, kind, **more)
+
+    def left(self) -> list[Path]:
+        return list(self.places.incoming.iterdir())
+
+
+def serve_alone(folder, bundle, score, **http) -> Alone:
+    """Open the application on a spool in a folder."""
+    config = Config(SpoolPart(str(folder / "spool"), 0.001), Score(str(bundle)), http=Http(**http))
+    places, clock, consoles = make_places(folder / "spool", 1 << 20), FakeClock(), Consoles()
+    supervisor = Supervisor(score, consoles)
+    consoles.open(places, clock, supervisor.say)
+    app = make_app(Site(config, places, clock, read_access(config.http), consoles))
+    return Alone(app, supervisor, places, clock)
+
+
 @dataclass
 class Served:
     appliance: object
@@ -56,10 +98,26 @@ class Served:
     def get(self, path):
         return self.ask("GET", path).json()
 
+    def report(self, number=1):
+        """The report of a study's newest revision."""
+        return self.get(self.get(f"/v1/studies/{number}")["report_url"])
+
     def post(self, path, document, *, token=None, **more):
         """Post a document, over TCP if a token is given."""
         more |= {} if token is None else {"server": TCP, "headers": [("authorization", f"Bearer {token}")]}
         return self.ask("POST", path, json.dumps(document).encode(), "application/json", **more)
+
+
+def corner(report, site):
+    """The corner at a site in the document of a report."""
+    corners = (one for region in report["regions"].values() for disc in region["discs"] for one in disc["corners"])
+    return next(one for one in corners if one["site"] == site)
+
+
+def moved(report, by=1.0):
+    """Points of the report's first cervical disc, some pixels lower."""
+    disc = report["regions"]["cervical"]["discs"][0]
+    return {"cervical": {"C2/C3": [[x, y + by] for x, y in (disc["centre_px"], disc["anterior_px"])]}}
 
 
 def serve(appliance, score, clients=CLIENTS) -> Served:

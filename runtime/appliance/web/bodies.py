@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
 
 from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
@@ -25,11 +24,10 @@ RETRY_LATER = {"Retry-After": "30"}  # of a spool that takes nothing in until an
 _BODY_S = 50.0  # in which a body has to arrive; later the connection is cut off without an answer (`limits`)
 
 Body = Multipart | Packed | Whole
-B = TypeVar("B", Multipart, Packed, Whole, Body)
 
 
 @asynccontextmanager
-async def whole_body(request: Request, make: Callable[[], B], places: Places, limit: int) -> AsyncIterator[B]:
+async def whole_body(request: Request, make: Callable[[], Body], places: Places, limit: int) -> AsyncIterator[Body]:
     """Read a request's body into what `make` returns, and yield it; Malformed in the block is a problem, too.
 
     Raises Problem, ClientDisconnect.

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.web.problems import document_of_problem, problem
-from spinescore.runtime.appliance.web.upload import DICOM, FRAME, Files, Malformed, Part
+from spinescore.runtime.appliance.web.upload import DICOM, FRAME, Files, Malformed
 from spinescore.runtime.console.wire import ANSWER, ANSWERS, REQUEST_BYTES, SentFile, pack_answer, unpack_request
 
 __all__ = ["Packed", "PackedAnswers"]
@@ -21,19 +21,14 @@ _OTHER_VERSION = ("the console's C library and this service are of different rel
                   "`spinescore console-sdk` of the service's release, and build the console with it")  # fmt: skip
 
 
-class Packed:
+class Packed(Files):
     """A body that begins with a struct, which says how long each file after it is."""
 
     def __init__(self, folder: Path, most_files: int) -> None:
-        self._files = Files(folder, most_files)
+        super().__init__(folder, most_files)
         self._head = bytearray()
         self._coming: list[SentFile] = []  # the first one is open if some of it has come
         self._taken = 0  # bytes of the first one
-        self.request: bytes | None = None
-
-    @property
-    def parts(self) -> list[Part]:
-        return self._files.parts
 
     def write(self, chunk: bytes) -> None:
         """Take in the next bytes of the body. Raises Malformed, and `OSError` of the disk."""
@@ -62,21 +57,18 @@ class Packed:
     def _take(self, file: SentFile, rest: memoryview) -> int:
         """Write the next bytes of a file without the padding of its rows, and return how many bytes they were."""
         if not self._taken:
-            self._files.begin(file.name, DICOM if file.is_dicom else FRAME)
+            self.begin_file(file.name, DICOM if file.is_dicom else FRAME)
         piece: memoryview | bytes = rest[: file.byte_count - self._taken]
         size = len(piece)
         if file.stride:
             rows = range(-(self._taken % file.stride), size, file.stride)
             piece = b"".join(piece[max(0, row) : max(0, row + file.row_bytes)] for row in rows)
-        self._files.write(piece)
+        self.add(piece)
         self._taken += size
         if self._taken == file.byte_count:
-            self._files.end()
+            self.close()
             self._coming, self._taken = self._coming[1:], 0
         return size
-
-    def close(self) -> None:
-        self._files.end()
 
     def check(self) -> None:
         """Raise Malformed if the body is not whole."""

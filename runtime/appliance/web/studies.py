@@ -8,6 +8,7 @@ import shutil
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
@@ -49,11 +50,15 @@ _RESULT_KEY = re.compile(r"[0-9a-f]{64}")
 _REASONS = {"not-dicom": 0xC000, "no-uid": 0xA900, "too-large": 0xA700, "quarantined": 0x0111}
 
 
+@dataclass(frozen=True)
 class _Outcome:
     """The outcome of one file: its identity, and the fault for which it was refused or put aside."""
 
-    def __init__(self, name: str, identity: Identity | None, status: str, study: int | None, fault: Fault | None):
-        self.name, self.identity, self.status, self.study, self.fault = name, identity, status, study, fault
+    name: str
+    identity: Identity | None
+    status: str
+    study: int | None
+    fault: Fault | None
 
     def document(self) -> dict[str, Any]:
         code, detail = (None, None) if self.fault is None else (self.fault.code, self.fault.message)

@@ -58,50 +58,50 @@ class _Head:
 
 
 class Files:
-    """The files of one call in its folder, named by number."""
+    """The files of one call in its folder, named by number, and its options if the body has them.
+
+    A body is one with `write`, which takes in its next bytes, and `check`.
+    """
 
     def __init__(self, folder: Path, most_files: int) -> None:
         self._folder, self._most = folder, most_files
         self.parts: list[Part] = []
+        self.request: bytes | None = None
         self._file: FileIO | None = None
 
-    def begin(self, name: str, kind: str) -> None:
+    def begin_file(self, name: str, kind: str) -> None:
+        """Begin the next file. Raises Malformed if there are too many."""
         if len(self.parts) == self._most:
             raise Malformed(f"the body has more than {self._most} files; send one study", too_large=True)
         path = self._folder / f"image-{len(self.parts) + 1}{_SUFFIXES[kind]}"
         self.parts.append(Part(name, kind, path))
         self._file = FileIO(path, "x")
 
-    def write(self, content: bytes | memoryview) -> None:
+    def add(self, content: bytes | memoryview) -> None:
+        """Write to the file that is open."""
         assert self._file is not None
         left = memoryview(content)
         self.parts[-1].byte_count += len(left)
         while left:
             left = left[self._file.write(left) or 0 :]
 
-    def end(self) -> None:
+    def close(self) -> None:
+        """Close the file that is open."""
         file, self._file = self._file, None
         if file is not None:
             file.close()
 
 
-class Whole:
+class Whole(Files):
     """A body that is one file."""
 
     def __init__(self, folder: Path, kind: str) -> None:
-        self._files = Files(folder, 1)
-        self._files.begin("body", kind)
-        self.request: bytes | None = None
-
-    @property
-    def parts(self) -> list[Part]:
-        return self._files.parts
+        super().__init__(folder, 1)
+        self.begin_file("body", kind)
 
     def write(self, chunk: bytes) -> None:
-        self._files.write(chunk)
-
-    def close(self) -> None:
-        self._files.end()
+        """Take in the next bytes of the body. Raises `OSError` of the disk."""
+        self.add(chunk)
 
     def check(self) -> None:
         """Raise Malformed if the body is not whole."""
@@ -109,16 +109,15 @@ class Whole:
             raise Malformed("the body is empty; send a DICOM file or a zip archive of some")
 
 
-class Multipart:
+class Multipart(Files):
     """A body `multipart/form-data` with at most `most_files` files and a part `request`."""
 
     def __init__(self, folder: Path, boundary: bytes, most_files: int) -> None:
-        self._files = Files(folder, most_files)
+        super().__init__(folder, most_files)
         self._names: set[str] = set()
         self._head = _Head()
-        self._to: bytearray | Files | None = None  # where the content of the part goes
+        self._text: bytearray | None = None  # of the part request; the content of other parts goes to their files
         self._ended = False
-        self.request: bytes | None = None
         names = ("part_begin", "header_field", "header_value", "header_end", "headers_finished", "part_data",
                  "part_end", "end")  # fmt: skip
         callbacks: Any = {f"on_{name}": getattr(self, f"_{name}") for name in names}
@@ -127,10 +126,6 @@ class Multipart:
         except FormParserError:
             raise Malformed("the boundary in the Content-Type is too long; let your library choose it") from None
 
-    @property
-    def parts(self) -> list[Part]:
-        return self._files.parts
-
     def write(self, chunk: bytes) -> None:
         """Take in the next bytes of the body. Raises Malformed, and `OSError` of the disk."""
         try:
@@ -138,10 +133,6 @@ class Multipart:
         except FormParserError:
             raise Malformed("the body is no multipart/form-data with the boundary of its Content-Type; let a library "
                             "make both") from None  # fmt: skip
-
-    def close(self) -> None:
-        """Close the file that is open."""
-        self._files.end()
 
     def check(self) -> None:
         """Raise Malformed if the body is not whole."""
@@ -152,7 +143,7 @@ class Multipart:
                             f"({ZIP}), or raw frames ({FRAME}) with a part request")  # fmt: skip
 
     def _part_begin(self) -> None:
-        self._head, self._to = _Head(), None
+        self._head, self._text = _Head(), None
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
         self._take_head(self._head.name, data, start, end)
@@ -184,28 +175,26 @@ class Multipart:
         self._names.add(name)
         kind = parse_options_header(self._head.lines.get(b"content-type"))[0].decode("latin-1").lower()
         if name == _REQUEST and kind in ("", _JSON, "text/plain"):
-            self._to = bytearray()
+            self._text = bytearray()
         elif kind in _KINDS:
-            self._to = self._files
-            self._files.begin(name, _KINDS[kind])
+            self.begin_file(name, _KINDS[kind])
         else:
             kinds = f"{DICOM}, {ZIP} or {FRAME}"
             raise Malformed(f"the Content-Type of the part {name} is none of {kinds}; the part request is {_JSON}")
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
-        if isinstance(self._to, Files):
-            self._to.write(memoryview(data)[start:end])
-        elif self._to is not None:
-            if len(self._to) + end - start > _MOST_REQUEST_BYTES:
-                raise Malformed(f"the part request has more than {_MOST_REQUEST_BYTES} bytes; send the pixels as parts "
-                                "of their own", too_large=True)  # fmt: skip
-            self._to += data[start:end]
+        if self._text is None:
+            self.add(memoryview(data)[start:end])
+            return
+        if len(self._text) + end - start > _MOST_REQUEST_BYTES:
+            raise Malformed(f"the part request has more than {_MOST_REQUEST_BYTES} bytes; send the pixels as parts "
+                            "of their own", too_large=True)  # fmt: skip
+        self._text += data[start:end]
 
     def _part_end(self) -> None:
-        if isinstance(self._to, bytearray):
-            self.request = bytes(self._to)
-        self._to = None
-        self._files.end()
+        if self._text is not None:
+            self.request = bytes(self._text)
+        self.close()
 
     def _end(self) -> None:
         self._ended = True
@@ -226,5 +215,4 @@ class Related(Multipart):
         kind = parse_options_header(self._head.lines.get(b"content-type"))[0].decode("latin-1").lower()
         if kind not in ("", DICOM):
             raise Malformed(f"a part has another Content-Type than {DICOM}; send DICOM files")
-        self._to = self._files
-        self._files.begin(str(len(self.parts) + 1), DICOM)
+        self.begin_file(str(len(self.parts) + 1), DICOM)

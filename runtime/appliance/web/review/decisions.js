@@ -42,8 +42,8 @@ export class Decisions {
   async _send(kind, body) {
     const { page } = this;
     if (this.isSending) return null;
-    const [focused, wasAsking] = [document.activeElement, Boolean(page.timer || page.asking)];
-    page.stopAsking();
+    const [focused, wasAsking] = [document.activeElement, page.preview.isWorking];
+    page.preview.stop();
     this.isSending = true;
     page.render();
     try {
@@ -54,7 +54,7 @@ export class Decisions {
       return answer;
     } catch (error) {
       this._fail(error);
-      if (wasAsking && !page.isClosed) page.askSoon();
+      if (wasAsking && !page.isClosed) page.preview.askSoon();
       return null;
     } finally {
       this.isSending = false;

@@ -6,11 +6,11 @@ import { openChooser } from "/review/corners.js";
 import { Decisions } from "/review/decisions.js";
 import { Panel } from "/review/panel.js";
 import { Prior } from "/review/prior.js";
+import { Preview } from "/review/preview.js";
 import { StudyLayout } from "/review/layout.js";
 import * as service from "/review/service.js";
 import { Views } from "/review/views.js";
 
-const PREVIEW_AFTER_MS = 250;
 const BUSY = { collecting: "waits for more radiographs", due: "waits to be scored", scoring: "is being scored" };
 
 export class StudyPage {
@@ -22,6 +22,7 @@ export class StudyPage {
     this.closing = new AbortController();
     this.prior = new Prior(this);
     this.views = new Views(this);
+    this.preview = new Preview(this);
     this.decisions = new Decisions(this);
     addEventListener("keydown", (event) => this._key(event), { signal: this.closing.signal });
   }
@@ -45,7 +46,7 @@ export class StudyPage {
 
   close() {
     this.closing.abort();
-    this.stopAsking();
+    this.preview.stop();
   }
 
   signIn(version) {
@@ -78,7 +79,7 @@ export class StudyPage {
         discard: () => this._change(() => this.draft.discard()),
         drop: (change) => this._change(() => this.draft.drop(change)),
         save: () => this.decisions.save(), accept: () => this.decisions.accept(),
-        refuse: () => this.decisions.refuse(), again: () => this._ask(),
+        refuse: () => this.decisions.refuse(), again: () => this.preview.ask(),
       };
       this.panel = new Panel(act, this.version.reader ?? null);
       this.layout = new StudyLayout(this.panel, this._acts(), this.prior);
@@ -97,19 +98,17 @@ export class StudyPage {
   }
 
   _show(report, draft = null) {
-    this.stopAsking();
+    this.preview.clear();
     if (this.isSaved) this.panel.comment.value = "";
     this.report = report;
     this.shownUrl = this.study.report_url;
     this.shownRevision = this.study.revisions?.find((one) => one.report_url === this.shownUrl)?.revision;
     this.isSaved = false;
-    this.preview = null;
-    this.failed = null;
     this.draft = report ? draft ?? new Draft(report) : null;
     this.layout.showReport(this.study, report);
     this.views.place();
     this._showStudy();
-    if (this.draft && !this.draft.isEmpty) this.askSoon();
+    if (this.draft && !this.draft.isEmpty) this.preview.askSoon();
   }
 
   _showStudy() {
@@ -125,12 +124,12 @@ export class StudyPage {
   }
 
   discs(region) {
-    return this.draft.discs(region, this.preview);
+    return this.draft.discs(region, this.preview.report);
   }
 
   render() {
     if (!this.report) return;
-    const { draft, preview, lock } = this;
+    const { draft, lock, isSaved, preview: { report: preview, failed, isWorking: working } } = this;
     const changed = this.prior.changed(REGIONS.flatMap((region) => this.discs(region)));
     for (const region of REGIONS) {
       const discs = this.discs(region);
@@ -143,9 +142,8 @@ export class StudyPage {
       }
       this.layout.showRegion(region, this.report.regions[region], discs, lock === null, preview?.regions[region]);
     }
-    const working = Boolean(this.timer || this.asking);
-    this.panel.showTotal(this.report, preview, { working, failed: this.failed, isSaved: this.isSaved });
-    this.panel.showDraft(draft, preview, { lock, isSaved: this.isSaved, isAccepted: this.decisions.accepted === this.revision });
+    this.panel.showTotal(this.report, preview, { working, failed, isSaved });
+    this.panel.showDraft(draft, preview, { lock, isSaved, isAccepted: this.decisions.accepted === this.revision });
     this.prior.show(changed);
   }
 
@@ -191,47 +189,17 @@ export class StudyPage {
   _setGrade(site, grade) {
     if (this._refuseChange()) return;
     this._change(() => this.draft.setGrade(site, grade));
-    const change = this.draft.changes(this.preview).find((one) => one.site === site);
+    const change = this.draft.changes(this.preview.report).find((one) => one.site === site);
     say(`${site}: ${grade === null ? "cannot be read" : `grade ${grade}`}${change ? ", not saved" : ", as before"}`);
   }
 
   // Change the draft; the new total is asked for when the change has ended.
   _change(change, ended = true) {
     change();
-    this.stopAsking();
+    this.preview.stop();
     const { points, grades } = this.draft.body();
-    if (Object.keys({ ...points, ...grades }).length === 0) this.preview = null;
-    else if (ended) this.askSoon();
-    this.render();
-  }
-
-  askSoon() {
-    this.timer = setTimeout(() => this._ask(), PREVIEW_AFTER_MS);
-  }
-
-  stopAsking() {
-    this.failed = null;
-    this.asking?.abort();
-    this.asking = null;
-    clearTimeout(this.timer);
-    this.timer = null;
-  }
-
-  async _ask() {
-    this.stopAsking();
-    const asking = (this.asking = new AbortController());
-    this.render();
-    try {
-      const body = this.draft.body(this.revision);
-      const { report } = await service.post(`${this.path}/preview`, body, { signal: asking.signal });
-      if (this.asking === asking) this.preview = report;
-    } catch (error) {
-      if (this.asking !== asking) return;
-      if (error.code === "review-conflict") this.conflict(error);
-      this.failed = error;
-    }
-    if (this.asking !== asking) return;
-    this.asking = null;
+    if (Object.keys({ ...points, ...grades }).length === 0) this.preview.clear();
+    else if (ended) this.preview.askSoon();
     this.render();
   }
 

@@ -10,16 +10,10 @@ import zipfile
 import pytest
 
 from helpers.http_calls import FORM, TCP, described, form
-from helpers.served import serve
 from helpers.web_server import AMBIGUOUS, ask, connect, exchange, serving
 from spinescore.runtime.appliance.web import bodies, events, limits, server
 
 DICOM, ZIP = "application/dicom", "application/zip"
-
-
-@pytest.fixture
-def served(make, score):
-    return serve(make(), score)
 
 
 @pytest.fixture

@@ -9,31 +9,22 @@ import struct
 import pytest
 from pydicom import dcmread
 
-from helpers.appliance import FakeClock, tiny_files
+from helpers.appliance import tiny_files
 from helpers.console_structs import SentAnswer
 from helpers.http_calls import TCP, call
-from helpers.served import Supervisor
+from helpers.served import plain
 from spinescore.runtime import load_study, radiograph_from_array
-from spinescore.runtime.appliance.configuration.config import Config, Score, SpoolPart
-from spinescore.runtime.appliance.store.places import make_places
-from spinescore.runtime.appliance.web.access import read_access
-from spinescore.runtime.appliance.web.app import make_app
 from spinescore.runtime.appliance.web.consolebody import Packed, PackedAnswers
-from spinescore.runtime.appliance.web.consoles import Consoles
-from spinescore.runtime.appliance.web.site import Site
 from spinescore.runtime.console.wire import ANSWER, REQUEST
 
 ACCEPT = [("accept", ANSWER)]
 
 
 @pytest.fixture
-def served(tmp_path, bundle, score):
+def served(alone):
     """The application as the server runs it, and its supervisor."""
-    config = Config(SpoolPart(str(tmp_path / "spool"), 0.001), Score(str(bundle)))
-    places, consoles = make_places(tmp_path / "spool", 1 << 20), Consoles()
-    supervisor = Supervisor(score, consoles)
-    consoles.open(places, FakeClock(), supervisor.say)
-    return PackedAnswers(make_app(Site(config, places, FakeClock(), read_access(config.http), consoles))), supervisor
+    one = alone()
+    return PackedAnswers(one.app), one.supervisor
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +56,6 @@ def unpack(answer):
     sent = SentAnswer.from_buffer_copy(answer.body)
     assert sent.report.answer_bytes == len(answer.body) - 10216
     return sent.problem, sent.report, json.loads(answer.body[10216:])
-
-
-def plain(report):
-    text = json.dumps({name: value for name, value in report.items() if name != "timings_ms"})
-    return json.loads(text.replace("image-1.dcm", "cervical.dcm").replace("image-2.dcm", "lumbar.dcm"))
 
 
 def grades(report):

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import json
 
-import pytest
 from pydicom import dcmread
 
 from helpers.appliance import tiny_files
 from helpers.http_calls import BOUNDARY, FORM, TCP, form
-from helpers.served import serve
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.store.studies import park
 
 DICOM = "application/dicom"
 RELATED = f'multipart/related; type="{DICOM}"; boundary={BOUNDARY}'
-
-
-@pytest.fixture
-def served(make, score):
-    return serve(make(), score)
 
 
 def parts(files):

@@ -10,7 +10,6 @@ from helpers.review_reader import Reader
 
 pytestmark = pytest.mark.slow
 POINT = "C4/C5, anterior point"
-STATES = ("due", "parked", "delivered", "scoring")
 
 # Everything that can have the focus has a name, and none has a tabindex above 0, which would change the order.
 NAMELESS = """
@@ -64,148 +63,13 @@ return [e.getAttribute("aria-label") || e.textContent || e.labels?.[0].textConte
 WIDE = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
-def many():
-    """A scored study, and 30 that wait, were parked or have no files any more."""
-    rows = [double.Study(n, None, state=STATES[n % 4], code="no-spine" if n % 4 == 1 else None,
-                         received_at=f"2026-11-{n % 28 + 1:02}T08:00:00+00:00") for n in range(1, 31)]  # fmt: skip
-    return [double.Study(40, double.scored(1), prior=39), double.Study(39, double.scored(0)), *rows]
-
-
 @pytest.fixture
 def service():
-    return double.Double(many(), page_size=20)
-
-
-def numbers(reader):
-    return [int(one.text) for one in reader.all(".worklist tbody th")]
-
-
-def choose(reader, field, value):
-    reader.driver.execute_script("const e = document.getElementById(arguments[0]); e.value = arguments[1]; "
-                                 "e.dispatchEvent(new Event('change'))", f"search-{field}", value)  # fmt: skip
-
-
-def test_the_list_is_searched_and_goes_on(reader, service):
-    reader.open()
-    reader.wait_text("main", "20 studies shown; there are more.")
-    assert numbers(reader) == [40, 39, *range(30, 12, -1)]
-    first = reader.text(".worklist tbody tr:first-child")
-    for text in (str(service.studies[40].reports[0]["total"]["value"]), "Jan 1, 2026", "delivered", "not yet", "yes"):
-        assert text in first
-    reader.press("Show more")
-    reader.wait_text("main", "32 studies shown.")
-    assert reader.focused() == "Open study 12"
-    reader.one("a[href='#/studies/5']").click()
-    reader.wait_text("main", "Study 5")
-    reader.driver.back()
-    reader.wait_text("main", "32 studies shown.")
-    assert reader.focused() == "Open study 5"
-    choose(reader, "state", "parked")
-    reader.wait_text("main", "8 studies shown.")
-    assert "no-spine" in reader.text(".worklist tbody tr:first-child")
-    choose(reader, "since", "2026-11-10")
-    choose(reader, "until", "2026-11-20")
-    reader.wait_text("main", "3 studies shown.")
-    assert numbers(reader) == [17, 13, 9]
-    choose(reader, "since", "2027-01-01")
-    reader.wait_text("main", "No study fits.")
-    reader.press("Show all")
-    reader.wait_text("main", "20 studies shown")
-
-
-def test_the_list_and_the_study_are_live(reader, service):
-    reader.open()
-    reader.wait_text(".live", "Live")
-    reader.wait_text("main", "20 studies shown")
-    due = service.studies[28]
-    assert "due" in reader.text("tr:has(a[href='#/studies/28'])")
-    due.state = "scoring"
-    service.say(due)
-    reader.wait_text("tr:has(a[href='#/studies/28'])", "scoring")
-    service.studies[41] = double.Study(41, None, state="collecting")
-    service.say(service.studies[41])
-    reader.wait(lambda: numbers(reader)[0] == 41, "the new study is first")
-    service.studies[41].state = "delivered"
-    reader.open(39)
-    study = service.studies[39]
-    study.add(double.corrected(study.reports[0], {}, {"L1-inferior": 3}), "CD", "corrected", None)
-    service.say(study)
-    reader.wait_text(".head", "Revision 2")
-    assert reader.label("L1-inferior").startswith("L1-inferior: grade 3")
-
-
-def test_a_list_that_is_shown_again_is_where_it_was(reader, service):
-    """The stream ends when the page is hidden, and what happened meanwhile is read when it opens again."""
-    reader.driver.execute_cdp_cmd("Page.enable", {})
-    script = {"source": "Object.defineProperty(document, 'hidden', { get: () => window.isHidden ?? true });"}
-    added = reader.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", script)
-    try:
-        reader.open()
-        reader.wait_text("main", "20 studies shown")
-        assert service.listeners == 0, "a page that was opened in the background holds no connection"
-    finally:
-        reader.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
-    reader.press("Show more")
-    reader.wait_text("main", "32 studies shown.")
-    reader.one("a[href='#/studies/5']").send_keys("")
-    service.studies[5].state = "delivering"
-    reader.driver.execute_script(
-        "window.isHidden = false; document.dispatchEvent(new Event('visibilitychange', { bubbles: true }))"
-    )
-    reader.wait_text("tr:has(a[href='#/studies/5'])", "delivering")
-    assert len(numbers(reader)) == 32
-    assert reader.focused() == "Open study 5"
-
-
-def test_studies_come_into_a_searched_list_in_their_order_and_many_changes_are_read_at_once(reader, service):
-    reader.open()
-    reader.wait_text(".live", "Live")
-    choose(reader, "state", "parked")
-    reader.wait_text("main", "8 studies shown.")
-    service.studies[18].state = "parked"
-    service.say(service.studies[18])
-    reader.wait(lambda: numbers(reader) == [29, 25, 21, 18, 17, 13, 9, 5, 1], "the study in its place")
-    before = len(service.asked)
-    for number in range(1, 31):
-        service.studies[number].state = "parked"
-    with service.changed:
-        service.events += [{"study": number, "state": "parked", "revision": 1} for number in range(1, 31)]
-        service.changed.notify_all()
-    reader.wait_text("main", "30 studies shown.")
-    assert len(service.asked) - before < 6
-
-
-def test_days_are_those_of_the_reader(reader, service):
-    reader.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": "Pacific/Auckland"})
-    try:
-        service.studies[40].received_at = "2026-11-30T20:00:00+00:00"  # it is 1 December in Auckland
-        reader.open()
-        reader.wait_text("main", "20 studies shown")
-        for day, shown in (("2026-12-01", [40]), ("2026-11-30", [])):
-            choose(reader, "since", day)
-            choose(reader, "until", day)
-            reader.wait(lambda shown=shown: numbers(reader) == shown, day)
-    finally:
-        reader.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": ""})
-
-
-def test_a_stream_without_a_sign_of_life_is_not_called_live(reader, service):
-    """A network that is gone does not close a connection."""
-    reader.open()
-    states = reader.driver.execute_async_script("""
-    const [done, ending, states] = [arguments[0], new AbortController(), []];
-    import("/review/service.js").then(({ listen }) => listen(() => {}, (problem) => {
-      states.push(problem && problem.detail);
-      if (states.length === 2) {
-        ending.abort();
-        done(states);
-      }
-    }, ending.signal, 200));""")  # fmt: skip
-    assert states == [None, "the service does not answer"]
+    return double.Double(double.many(), page_size=20)
 
 
 def test_a_token_is_asked_for_kept_and_refused(driver):
-    service = double.Double(many(), {double.READER: "reader", double.CONSOLE: "console"})
+    service = double.Double(double.many(), {double.READER: "reader", double.CONSOLE: "console"})
     with double.serving(service) as url:
         reader = Reader(driver, url).open()
         for token, text in (
@@ -314,7 +178,7 @@ def test_the_focus_is_seen_wherever_it_is(reader):
 @pytest.mark.parametrize(("width", "height"), [(768, 1024), (1024, 768)])
 def test_a_tablet_is_used_with_fingers(width, height):
     need_browser()
-    service = double.Double(many(), page_size=20)
+    service = double.Double(double.many(), page_size=20)
     with double.serving(service) as url, browsing(width, height, touch=True, scale=2) as driver:
         reader = Reader(driver, url).open()
         reader.wait_text("main", "20 studies shown")
@@ -344,7 +208,7 @@ def test_two_fingers_zoom():
     from selenium.webdriver.common.actions.action_builder import ActionBuilder
     from selenium.webdriver.common.actions.pointer_input import PointerInput
 
-    with double.serving(double.Double(many())) as url, browsing(1024, 768, touch=True) as driver:
+    with double.serving(double.Double(double.many())) as url, browsing(1024, 768, touch=True) as driver:
         reader = Reader(driver, url).open(40)
 
         def zoom():
@@ -370,7 +234,7 @@ def test_two_fingers_zoom():
 
 def test_at_200_percent_nothing_is_lost_and_motion_is_not_needed():
     need_browser()
-    with double.serving(double.Double(many(), page_size=20)) as url, browsing(1280, 900, zoom=2) as driver:
+    with double.serving(double.Double(double.many(), page_size=20)) as url, browsing(1280, 900, zoom=2) as driver:
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia",
                                {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]})  # fmt: skip
         reader = Reader(driver, url).open()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from helpers import review_double as double
+from helpers import review_reports as reports
 from helpers.browser import browsing, need_browser
 from helpers.review_reader import Reader
 
@@ -16,24 +17,19 @@ ENTER, RIGHT = "\ue007", "\ue014"
 @pytest.fixture
 def service():
     """A study whose disc L2/L3 was not found, and one with two discs left in a rejected region."""
-    one = double.scored(0)
+    one = reports.scored(0)
     few = one.report
     for level in ("T12/L1", "L2/L3", "L4/L5", "L5/S1"):
-        few = double.without_disc(few, level)
+        few = reports.without_disc(few, level)
     return double.Double([
-        double.Study(1, double.Scored(double.without_disc(one.report, "L2/L3"), one.pixels, one.window)),
-        double.Study(2, double.Scored(double.rejected(few, "lumbar", "low-confidence"), one.pixels, one.window)),
+        double.Study(1, reports.Scored(reports.without_disc(one.report, "L2/L3"), one.pixels, one.window)),
+        double.Study(2, reports.Scored(reports.rejected(few, "lumbar", "low-confidence"), one.pixels, one.window)),
     ])  # fmt: skip
 
 
 def truth(level="L2/L3"):
-    discs = double.scored(0).report["regions"]["lumbar"]["discs"]
+    discs = reports.scored(0).report["regions"]["lumbar"]["discs"]
     return next(disc for disc in discs if disc["level"] == level)
-
-
-def place_of(label):
-    x, y = label.split(", x ")[1].split(" pixels")[0].split(", y ")
-    return float(x), float(y)
 
 
 def named_lost(reader):
@@ -49,7 +45,7 @@ def test_a_disc_that_was_not_found_is_shown_at_a_guess(reader):
               + (disc["centre_px"][1] - disc["anterior_px"][1]) ** 2) ** 0.5  # fmt: skip
     for name, point in ((CENTRE, "centre_px"), (ANTERIOR, "anterior_px")):
         assert "not found, this place is a guess" in reader.label(name)
-        assert place_of(reader.label(name)) == pytest.approx(disc[point], abs=length)
+        assert reader.point(name) == pytest.approx(disc[point], abs=length)
     assert "L2/L3 not found" in reader.text("[data-region=lumbar] .lost")
     assert not reader.one("[data-region=cervical] .lost").is_displayed()
     assert named_lost(reader) == ["not found"]
@@ -72,7 +68,7 @@ def test_its_points_are_dragged_and_saved_when_both_are_placed(reader, service):
     assert named_lost(reader) == []
     reader.settled_total()
     assert "L2/L3, centre point: placed" in reader.text(".changes")
-    placed = [place_of(reader.label(name)) for name in (CENTRE, ANTERIOR)]
+    placed = [reader.point(name) for name in (CENTRE, ANTERIOR)]
     reader.press("Save correction")
     reader.wait_text(".head", "State: delivered.")
     path, body = service.bodies[-1]
@@ -84,17 +80,17 @@ def test_its_points_are_dragged_and_saved_when_both_are_placed(reader, service):
 
 def test_the_keyboard_places_it_and_takes_it_back(reader, service):
     reader.open(1)
-    guess = place_of(reader.label(CENTRE))
+    guess = reader.point(CENTRE)
     reader.button("Place", "[data-region=lumbar] .lost").send_keys(ENTER)
     assert reader.focused().startswith(CENTRE)
     reader.keys(ENTER)
-    assert place_of(reader.label(CENTRE)) == guess
+    assert reader.point(CENTRE) == guess
     assert "placed, not saved" in reader.focused()
     reader.button("Place", "[data-region=lumbar] .lost").send_keys(ENTER)
     assert reader.focused().startswith(ANTERIOR)
-    before = place_of(reader.focused())
+    before = reader.point(reader.focused())
     reader.keys(RIGHT)
-    assert place_of(reader.focused())[0] == pytest.approx(before[0] + 1, abs=0.11)
+    assert reader.point(reader.focused())[0] == pytest.approx(before[0] + 1, abs=0.11)
     reader.settled_total()
     assert list(service.bodies[-1][1]["points"]["lumbar"]) == ["L2/L3"]
     for _ in range(2):
@@ -112,8 +108,7 @@ def test_a_disc_that_cannot_be_read(reader, service):
     reader.settled_total()
     assert service.bodies[-1][1] == {"revision": 1, "points": {},
                                      "grades": {"L2-inferior": None, "L3-superior": None}}  # fmt: skip
-    reader.one("#reader").send_keys("AB")
-    reader.press("Save correction")
+    reader.save()
     reader.wait_text(".head", "Revision 2")
     assert service.bodies[-1][0] == "/v1/studies/1/grades"
     assert "cannot be read" in reader.text(".lost")
@@ -136,7 +131,7 @@ def test_the_discs_of_a_rejected_region_are_placed_one_by_one(reader, service):
 
 def test_a_region_that_a_reader_could_not_read_takes_no_points(reader, service):
     study = service.studies[2]
-    study.reports[-1] = double.rejected(double.scored(0).report, "lumbar", "reader-unreadable")
+    study.reports[-1] = reports.rejected(reports.scored(0).report, "lumbar", "reader-unreadable")
     reader.open(2)
     assert "Put them right" not in reader.text("[data-region=lumbar]")
     reader.drag(reader.place(CENTRE), 9, 6)
@@ -147,12 +142,12 @@ def test_a_region_that_a_reader_could_not_read_takes_no_points(reader, service):
 @pytest.mark.parametrize("turn_deg", [0, 90, 180, 270])
 def test_without_any_disc_the_guesses_stand_upright_in_the_picture(driver, turn_deg):
     """Each disc lies below the one above, its anterior point in front, however the file is turned."""
-    one = double.turned(double.scored(0), turn_deg)
+    one = reports.turned(reports.scored(0), turn_deg)
     report = one.report
     for level in ("T12/L1", "L1/L2", "L2/L3", "L3/L4", "L4/L5", "L5/S1"):
-        report = double.without_disc(report, level)
+        report = reports.without_disc(report, level)
     report["regions"]["lumbar"]["radiograph"]["facing"] = "right"
-    with double.serving(double.Double([double.Study(1, double.Scored(report, one.pixels, one.window))])) as url:
+    with double.serving(double.Double([double.Study(1, reports.Scored(report, one.pixels, one.window))])) as url:
         reader = Reader(driver, url).open(1)
         places = [reader.place(f"{level}, centre") for level in ("T12/L1", "L1/L2", "L5/S1")]
         assert places[0][1] < places[1][1] < places[2][1]
@@ -162,8 +157,8 @@ def test_without_any_disc_the_guesses_stand_upright_in_the_picture(driver, turn_
 
 def test_a_finger_places_it():
     need_browser()
-    one = double.scored(0)
-    study = double.Study(1, double.Scored(double.without_disc(one.report, "C4/C5"), one.pixels, one.window))
+    one = reports.scored(0)
+    study = double.Study(1, reports.Scored(reports.without_disc(one.report, "C4/C5"), one.pixels, one.window))
     with double.serving(double.Double([study])) as url, browsing(768, 1024, touch=True, scale=2) as driver:
         reader = Reader(driver, url).open(1)
         reader.press("Place", "[data-region=cervical] .lost")

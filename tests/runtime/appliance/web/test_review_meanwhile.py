@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from helpers import review_double as double
+from helpers import review_reports as reports
 from helpers.review_reader import Reader
 
 pytestmark = pytest.mark.slow
@@ -18,7 +19,7 @@ CONTROL, ESCAPE, ENTER = "\ue009", "\ue00c", "\ue007"
 
 @pytest.fixture
 def service():
-    return double.Double([double.Study(2, double.scored(1), prior=1), double.Study(1, double.scored(0))])
+    return double.Double([double.Study(2, reports.scored(1), prior=1), double.Study(1, reports.scored(0))])
 
 
 @contextmanager
@@ -58,7 +59,7 @@ def test_a_study_that_is_scored_while_it_is_open_gets_its_radiographs(reader, se
     study = service.studies[3] = double.Study(3, None, state="due")
     reader.driver.get(f"{reader.url}/review#/studies/3")
     reader.wait_text("main", "There is no result of this study yet")
-    study.scored, study.state = double.scored(0), "delivered"
+    study.scored, study.state = reports.scored(0), "delivered"
     study.add(study.scored.report, "spinescore", None, None)
     service.say(study)
     reader.wait_drawn()
@@ -71,7 +72,7 @@ def test_another_radiograph_takes_the_place_of_the_picture_and_changes_on_the_fi
     reader.drag(reader.place(POINT), 15, 0)
     reader.settled_total()
     study = service.studies[2]
-    study.scored = double.scored(0)
+    study.scored = reports.scored(0)
     study.add(study.scored.report, "spinescore", None, None)
     service.say(study)
     reader.wait_text("#alerts", "The study has changed meanwhile")
@@ -89,7 +90,7 @@ def test_a_change_while_a_newer_revision_loads_is_kept(reader, service):
     reader.open(2)
     study = service.studies[2]
     with held(service, "GET", "/report.json"):
-        study.add(double.corrected(study.reports[0], {}, {"S1-superior": 3}), "CD", "corrected", None)
+        study.add(reports.corrected(study.reports[0], {}, {"S1-superior": 3}), "CD", "corrected", None)
         service.say(study)
         reader.wait(lambda: ("GET", study.url(2)) in [one[:2] for one in service.asked], "the newer report")
         choose(reader, SITE, other_grade(service))
@@ -136,7 +137,7 @@ def test_a_double_click_accepts_once(reader, service):
 
 
 def test_a_token_that_ends_is_asked_for_above_the_changes(driver):
-    service = double.Double([double.Study(2, double.scored(1))], {double.READER: "reader"})
+    service = double.Double([double.Study(2, reports.scored(1))], {double.READER: "reader"})
     with double.serving(service) as url:
         reader = Reader(driver, url).open()
         reader.wait_text("main", "Sign in")
@@ -260,7 +261,7 @@ def test_the_prior_study_that_is_shown_and_hidden_quickly_is_there_once(reader, 
 def test_text_of_others_is_text(reader, service):
     text = "<img src=x onerror=\"document.title='injected'\"><b id=injected>&amp;"
     study = service.studies[2]
-    study.reports[0] = double.rejected(study.reports[0], "lumbar")
+    study.reports[0] = reports.rejected(study.reports[0], "lumbar")
     study.reports[0]["regions"]["lumbar"]["reject"] |= {"code": text, "message": text}
     study.reports[0]["bundle"] = {**study.reports[0]["bundle"], "intended_use": text}
     study.reports[0]["findings"] = [{"code": text}]
