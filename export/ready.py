@@ -69,7 +69,10 @@ def read_ready(
     model = load_model(path)
     notes: list[str] = []
     if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+        try:
+            model = onnx.inliner.inline_local_functions(model)
+        except Exception as error:  # the inliner's exceptions share no base class of its own
+            raise CheckpointError(f"{path.name}: its functions cannot be put in place: {error}") from error
     _check_operators(model, path)
     rename_value(model.graph, _only_input(model, path), "image")
     rename_value(model.graph, model.graph.output[0].name, output)
