@@ -21,7 +21,7 @@ from spinescore.export.hdf5 import HDF5_MAGIC
 from spinescore.export.keras import read_h5, read_keras
 from spinescore.export.keras_advice import from_checkpoint, from_saved_model
 from spinescore.export.torchfiles import LEGACY_MAGIC, is_torch, read_legacy, read_zip
-from spinescore.export.untrusted import KerasLayer, Zip, array_from, as_float32, check_shape, check_total, open_npy
+from spinescore.export.untrusted import KerasLayer, Zip, array_from, as_float32, check_shape, open_npy
 from spinescore.export.weight_sets import Architecture, Chosen, Entry, Loader, Tensors, choose_weights
 from spinescore.runtime.errors import CheckpointError
 from spinescore.runtime.files import open_regular, read_bytes
@@ -177,7 +177,11 @@ def _read_safetensors(data: bytes) -> dict[str, NDArray[np.float32]]:
         raise CheckpointError(f"the header is damaged ({str(error)[:100]}); get the file again") from None
     header.pop("__metadata__", None)
     body, result = memoryview(data)[8 + length :], {}
-    check_total({name: _span(name, entry)[1] - _span(name, entry)[0] for name, entry in header.items()}, len(body))
+    place = 0
+    for start, end, name in sorted((*_span(name, entry), name) for name, entry in header.items()):
+        if start < place:  # as the format's own reader has it
+            raise CheckpointError(f"entry {name!r} begins within the entry before it; the file is damaged or forged")
+        place = end
     for name, entry in header.items():
         start, end = _span(name, entry)
         if end > len(body):

@@ -18,8 +18,10 @@ _MAX_BYTES = 2 << 30  # what protobuf holds
 _ONE_FILE = "python -c \"import onnx; onnx.save(onnx.load('{name}'), 'one.onnx')\" makes one file of it"
 
 
-def load_model(path: Path) -> onnx.ModelProto:
-    """Return the model with its weights inlined. A second file of weights must lie beside `path`, under a plain name.
+def load_model(path: Path) -> tuple[onnx.ModelProto, bytes]:
+    """Return the model with its weights inlined, and the bytes of its file.
+
+    A second file of weights must lie beside `path`, under a plain name.
 
     Raises `CheckpointError` if `path` is no ONNX file, and for weights that are missing, elsewhere or too many.
     """
@@ -42,7 +44,7 @@ def load_model(path: Path) -> onnx.ModelProto:
                 f"{path.name}: tensor {tensor.name or 'without a name'} of a node lies in another file; "
                 f"{_ONE_FILE.format(name=path.name)}"
             )
-    return model
+    return model, content
 
 
 def _inline(model: onnx.ModelProto, path: Path) -> None:

@@ -7,6 +7,7 @@ float32) -> `heatmaps` or `logits` without a guess is accepted; everything else 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,12 +42,17 @@ _FREE_BATCH = (
 
 @dataclass(frozen=True)
 class Ready:
-    """A graph in the bundle's form, its channels and outputs (joints or logits), and what was changed to get there."""
+    """A graph in the bundle's form, its channels and outputs (joints or logits), and what was changed to get there.
+
+    `sha256` and `bytes` are those of the file as it was read.
+    """
 
     model: onnx.ModelProto
     channels: int
     outputs: int
     notes: tuple[str, ...]
+    sha256: str
+    bytes: int
 
 
 def read_ready(
@@ -66,10 +72,13 @@ def read_ready(
     Raises `CheckpointError` if the file is no FP32 ONNX graph of standard operators, for more than one input or output,
     for shapes that do not fit, and for probabilities that cannot be cut back to logits.
     """
-    model = load_model(path)
+    model, content = load_model(path)
     notes: list[str] = []
     if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+        try:
+            model = onnx.inliner.inline_local_functions(model)
+        except Exception as error:  # the inliner's exceptions share no base class of its own
+            raise CheckpointError(f"{path.name}: its functions cannot be put in place: {error}") from error
     _check_operators(model, path)
     rename_value(model.graph, _only_input(model, path), "image")
     rename_value(model.graph, model.graph.output[0].name, output)
@@ -92,7 +101,7 @@ def read_ready(
         raise CheckpointError(f"{path.name}: not a valid ONNX graph: {error}") from error
     if other_sizes:
         _free_size(model, path, channels, other_sizes)
-    return Ready(model, channels, outputs, tuple(notes))
+    return Ready(model, channels, outputs, tuple(notes), hashlib.sha256(content).hexdigest(), len(content))
 
 
 def _free_size(model: onnx.ModelProto, path: Path, channels: int, sizes: Sequence[tuple[int, int]]) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from spinescore.export.averaged import Images, ScaledImages
-from spinescore.export.checkpoints import Checkpoint, read_checkpoint
+from spinescore.export.checkpoints import Checkpoint, KerasLayer, read_checkpoint
 from spinescore.export.defaults import InputSize
 from spinescore.export.graph import free_size
 from spinescore.export.hrnet import build_hrnet
@@ -23,7 +22,6 @@ from spinescore.export.ready import read_ready
 from spinescore.export.resnet152 import build_resnet, is_keras_resnet
 from spinescore.export.synthetic import PREFIX, Tensors, fit_grader, fit_localizer, parse_synthetic, random_tensors
 from spinescore.runtime.errors import CheckpointError
-from spinescore.runtime.files import read_bytes
 from spinescore.runtime.manifest import HEAD_OUTPUTS
 from spinescore.runtime.manifest.testtime import scaled_size
 from spinescore.runtime.study import REGIONS, Region
@@ -121,14 +119,11 @@ def open_network(source: str, kind: Kind, role: str, size: InputSize) -> Network
     checkpoint = read_checkpoint(path, key, "hrnet" if kind == "localizer" else "resnet")
     _refuse_exchanged(path.name, checkpoint.tensors, kind)
     try:
-        if kind == "localizer":
-            model = _build(kind, checkpoint.tensors, size)
-        else:
-            model = build_resnet(checkpoint.tensors, size.height_px, size.width_px, checkpoint.layers)
+        model = _build(kind, checkpoint.tensors, size, checkpoint.layers)
     except CheckpointError as error:
         within = f" ({checkpoint.key})" if checkpoint.key else ""
         raise CheckpointError(f"{path.name}{within}: {error}") from None
-    channels = _input_shape(model)[1]
+    channels = _second_dimension(model.graph.input[0])
     if size.channels not in (None, channels):
         raise CheckpointError(
             f"{path.name}: its first convolution takes {channels} channels, the manifest says {size.channels}; "
@@ -147,7 +142,7 @@ def open_network(source: str, kind: Kind, role: str, size: InputSize) -> Network
         "parameters": parameters_of(model),
         "normalisation": stated,
     }
-    outputs = _output_shape(model)[1]
+    outputs = _second_dimension(model.graph.output[0])
     network = Network(kind, role, size, channels, outputs, preprocessing, provenance, checkpoint.notes, model)
     network.warnings = _warnings_of_keras(checkpoint, size) if keras else ()
     network.layout = "whole" if checkpoint.layers else "keras" if keras else "torch"
@@ -201,8 +196,12 @@ def _refuse_exchanged(name: str, tensors: Mapping[str, NDArray[Any]], kind: Kind
         )
 
 
-def _build(kind: Kind, tensors: Mapping[str, NDArray[Any]], size: InputSize) -> onnx.ModelProto:
-    model = (build_hrnet if kind == "localizer" else build_resnet)(tensors, size.height_px, size.width_px)
+def _build(
+    kind: Kind, tensors: Mapping[str, NDArray[Any]], size: InputSize, layers: Sequence[KerasLayer] = ()
+) -> onnx.ModelProto:
+    if kind == "grader":
+        return build_resnet(tensors, size.height_px, size.width_px, layers)
+    model = build_hrnet(tensors, size.height_px, size.width_px)
     if len(size.scales) > 1:
         free_size(model)
     return model
@@ -232,11 +231,10 @@ def _ready(path: Path, kind: Kind, role: str, size: InputSize) -> Network:
         raise not_stated(path.name, kind, ready.channels)
     preprocessing, stated = _chosen(size, size.preprocessing, "")
     producer = ready.model.producer_name
-    content = read_bytes(path, 2 << 30)
     provenance = {
         "source": path.name,
-        "source_sha256": hashlib.sha256(content).hexdigest(),
-        "source_bytes": len(content),
+        "source_sha256": ready.sha256,
+        "source_bytes": ready.bytes,
         "framework": f"ONNX by {producer or 'an unnamed producer'}",
         "architecture": "as in the ONNX file",
         "parameters": parameters_of(ready.model),
@@ -245,9 +243,6 @@ def _ready(path: Path, kind: Kind, role: str, size: InputSize) -> Network:
     return Network(kind, role, size, ready.channels, ready.outputs, preprocessing, provenance, ready.notes, ready.model)
 
 
-def _input_shape(model: onnx.ModelProto) -> list[int]:
-    return [int(dim.dim_value) for dim in model.graph.input[0].type.tensor_type.shape.dim]
-
-
-def _output_shape(model: onnx.ModelProto) -> list[int]:
-    return [int(dim.dim_value) for dim in model.graph.output[0].type.tensor_type.shape.dim]
+def _second_dimension(end: onnx.ValueInfoProto) -> int:
+    """Return the channels of a network's input, or the number of its outputs."""
+    return int(end.type.tensor_type.shape.dim[1].dim_value)

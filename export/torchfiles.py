@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from spinescore.export.pickle_names import StorageRef, Stub, TensorRef, refusal
 from spinescore.export.pickles import MAX_STEPS, PickleMachine
-from spinescore.export.untrusted import Zip, array_from, as_float32, check_shape
+from spinescore.export.untrusted import Zip, array_from, as_float32, check_shape, is_kernel
 from spinescore.export.weight_sets import Entry, Loader, Tensors
 from spinescore.runtime.errors import CheckpointError
 
@@ -123,7 +123,9 @@ def _entries(root: object) -> list[Entry]:
     objects: dict[str, str] = {}
     for container, name, value in _walk(root):
         if isinstance(value, TensorRef) or _should_be_a_tensor(name, value):
-            entry = Entry(container, name, value.size if isinstance(value, TensorRef) else None, _floats(value), value)
+            entry = Entry(
+                container, name, value.size if isinstance(value, TensorRef) else None, _floats(name, value), value
+            )
             if entries.setdefault(entry.full, entry) is not entry:
                 raise CheckpointError(f"two entries have the same name, {entry.full!r}; {_SAVE}")
             if len(entries) > _MAX_ENTRIES:
@@ -184,9 +186,11 @@ def _should_be_a_tensor(name: str, value: object) -> bool:
     return value.made_by.startswith(("torch._utils._rebuild_", "torch._tensor._rebuild_", "torch.float8")) or parameter
 
 
-def _floats(value: object) -> bool:
-    """Return whether the value can hold weights; integers count steps."""
-    return not isinstance(value, TensorRef) or value.storage.dtype[:2] not in ("<i", "|i", "|u", "|b")
+def _floats(name: str, value: object) -> bool:
+    """Return whether the value can hold weights; integers count steps, unless they are a kernel that was quantised."""
+    if not isinstance(value, TensorRef) or value.storage.dtype[:2] not in ("<i", "|i", "|u", "|b"):
+        return True
+    return len(value.size) > 1 and is_kernel(name)
 
 
 def _loader(content: Callable[[StorageRef], memoryview], file_bytes: int) -> Loader:

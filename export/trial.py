@@ -23,7 +23,7 @@ from spinescore.runtime.acceptance.comparison import (
     PointAgreement,
     compare_grades,
     compare_points,
-    grades_of,
+    corner_grades,
 )
 from spinescore.runtime.engines.half import store_half
 from spinescore.runtime.errors import BundleError, CheckpointError
@@ -164,7 +164,7 @@ def agreement_of_grader(trials: Sequence[Trial], grader: Grader) -> GradeAgreeme
 
 def one_grade(trials: Sequence[Trial], grader: Grader) -> list[str]:
     """Return a warning if all corners of the golden pictures have one grade. Random weights are left out."""
-    grades = grades_of({trial.network.role: trial.expected for trial in trials}, grader)
+    grades = corner_grades({trial.network.role: trial.expected for trial in trials}, grader)
     if any(trial.network.tensors for trial in trials) or len(np.unique(grades)) > 1:
         return []
     return [

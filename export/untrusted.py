@@ -7,6 +7,7 @@ bytes, which are read once and hashed, and never open the file again.
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,17 @@ from numpy.typing import NDArray
 
 from spinescore.runtime.errors import CheckpointError
 
-__all__ = ["MAX_DIMENSIONS", "KerasLayer", "Zip", "array_from", "as_float32", "check_shape", "check_total", "open_npy"]
+__all__ = [
+    "MAX_DIMENSIONS",
+    "KerasLayer",
+    "Zip",
+    "array_from",
+    "as_float32",
+    "check_shape",
+    "check_total",
+    "is_kernel",
+    "open_npy",
+]
 
 MAX_DIMENSIONS = 8
 MAX_INFLATION = 16  # weights hardly compress; an archive that inflates more than this as a whole is a bomb
@@ -76,13 +87,23 @@ def array_from(raw: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> N
     return np.frombuffer(raw, np.dtype(dtype), prod(shape)).reshape(shape)
 
 
+def is_kernel(entry: str) -> bool:
+    """Return whether an entry has the name of a layer's weights."""
+    return re.search(r"(^|[./])(weight|kernel)$", entry) is not None
+
+
 def as_float32(entry: str, array: NDArray[np.generic]) -> NDArray[np.float32] | None:
     """Return the array as float32 in C order; None for integers and booleans, which count steps and are no weights.
 
-    Raises CheckpointError for other kinds of numbers, for values that are not finite and for float64 values that
-    float32 cannot hold.
+    Raises CheckpointError for kernels of integers, for other kinds of numbers, for values that are not finite and for
+    float64 values that float32 cannot hold.
     """
     if array.dtype.kind in "iub":
+        if array.ndim > 1 and is_kernel(entry):
+            raise CheckpointError(
+                f"entry {entry!r} holds whole numbers ({array.dtype}), as quantised weights do; give the weights from "
+                "before the quantisation (the export quantises them with --int8)"
+            )
         return None
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         raise CheckpointError(f"entry {entry!r} holds numbers of type {array.dtype}; save it as float32")

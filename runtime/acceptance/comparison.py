@@ -18,8 +18,8 @@ __all__ = [
     "PointAgreement",
     "compare_grades",
     "compare_points",
+    "corner_grades",
     "difference_of_range",
-    "grades_of",
     "point_shifts",
 ]
 
@@ -130,7 +130,7 @@ def _places(heatmaps: NDArray[np.float32], localizer: Localizer, regions: NDArra
 
 def compare_grades(reference: Logits, other: Logits, grader: Grader) -> GradeAgreement:
     """Compare the logits of all the grader's networks in two runs on the same discs, 6 for each radiograph in turn."""
-    before, after = (grades_of(logits, grader) for logits in (reference, other))
+    before, after = (corner_grades(logits, grader) for logits in (reference, other))
     largest = max(difference_of_range(reference[role], other[role]) for role in reference)
     totals = [_totals(grades) for grades in (before, after)]
     return GradeAgreement(
@@ -143,7 +143,7 @@ def compare_grades(reference: Logits, other: Logits, grader: Grader) -> GradeAgr
     )
 
 
-def grades_of(logits: Logits, grader: Grader) -> NDArray[np.int64]:
+def corner_grades(logits: Logits, grader: Grader) -> NDArray[np.int64]:
     """Return the grades (discs, 2); -1 for a corner that is abstained or unreadable."""
     corners = probabilities(logits, grader.head)
     graded = grade_discs(corners, np.ones(len(corners), bool), grader)

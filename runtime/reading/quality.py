@@ -29,6 +29,7 @@ __all__ = ["as_reject", "finding", "greys_of", "header_findings", "picture_findi
 # Canadian Association of Radiologists, standards for irreversible compression (2008): musculoskeletal CR and DR
 # keep what a reader needs up to 30:1.
 MOST_COMPRESSED = 30.0
+MOST_STRETCHED, _MOST_TIMES = 1.05, 1000  # at 1.1 the totals of phantoms change by up to 2 units
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # SOP class; the multi-frame ones follow after a dot
 _DX_FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
 _MAX_VALUES = 8  # the most that are read of Image Type and of the compression ratios
@@ -110,9 +111,15 @@ def picture_findings(radiograph: Radiograph) -> tuple[Finding, ...]:
     """Return the findings that the pixels give through their table, from a sample, in well below a millisecond."""
     figures = _figures(radiograph)
     source = radiograph.source
+    apart = _apart(radiograph)
     if figures.spread < BLANK_SPREAD or figures.signal_to_noise < BLANK_SIGNAL_TO_NOISE:
         return (finding("blank", source, "the picture shows one grey, or nothing but noise"),)
     findings = []
+    if (ratio := max(apart) / min(apart)) > MOST_STRETCHED:
+        far, near = ("rows", "columns") if apart[0] > apart[1] else ("columns", "rows")
+        times = f"{ratio:.3g}" if ratio < _MOST_TIMES else f"more than {_MOST_TIMES}"
+        fact = f"its {far} are {times} times as far apart as its {near}, and the networks see its pixels as square"
+        findings.append(finding("stretched-pixels", source, fact, ratio=round(min(ratio, _MOST_TIMES), 3)))
     if figures.darkness_inside > INVERTED:
         fact, by = "the middle of the picture is darker than its sides", round(figures.darkness_inside, 3)
         findings.append(finding("inverted", source, fact, darkness_inside=by))
@@ -125,6 +132,14 @@ def picture_findings(radiograph: Radiograph) -> tuple[Finding, ...]:
         fact += f" ({LEAST_SIGNAL_TO_NOISE:g} expected)"
         findings.append(finding("under-exposed", source, fact, signal_to_noise=ratio))
     return tuple(findings)
+
+
+def _apart(radiograph: Radiograph) -> tuple[float, float]:
+    """Return the distances of rows and of columns, in any unit: the spacing, or Pixel Aspect Ratio (C.7.6.3.1.7)."""
+    if radiograph.spacing_mm is not None or radiograph.header is None:
+        return radiograph.spacing_mm or (1.0, 1.0)
+    rows, columns = (number(radiograph.header, "PixelAspectRatio", index) or 0.0 for index in (0, 1))
+    return (rows, columns) if min(rows, columns) > 0 else (1.0, 1.0)
 
 
 @dataclass(frozen=True)

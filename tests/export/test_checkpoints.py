@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import spinescore.export
-from helpers.checkpoint_files import NAMES, golden, maker
+from helpers.checkpoint_files import NAMES, golden, maker, saved
 from spinescore.export import read_checkpoint
 from spinescore.runtime.errors import CheckpointError
 
@@ -125,11 +125,19 @@ def test_pickled_npz_is_refused_and_not_run(tmp_path: Path) -> None:
         (np.array([1j], np.complex64), "'w' holds complex64"),
         (np.array(["text"]), "'w' holds <U4"),
         (np.arange(4), "no floating-point tensor"),
+        (np.ones((2, 2), np.int64), "no floating-point tensor"),
     ],
 )
 def test_values_that_are_no_weights(value: np.ndarray, message: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=message):
         read_checkpoint(save(tmp_path, npz(w=value)))
+
+
+def test_kernels_of_whole_numbers_are_named(tmp_path: Path) -> None:
+    whole = {"layer1.0.conv1.weight": np.ones((2, 2), np.int64), "fc.bias": np.ones(2, np.float32)}
+    for content in (npz(**whole), saved({"state_dict": whole})):
+        with pytest.raises(CheckpointError, match=r"conv1.weight' holds whole numbers .*before the quantisation"):
+            read_checkpoint(save(tmp_path, content))
 
 
 def test_npz_that_declares_more_than_it_holds(tmp_path: Path) -> None:
@@ -170,11 +178,13 @@ F32 = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         ({"w": {**F32, "shape": [-1]}}, bytes(8), "'w' declares the shape"),
         ({"w": {**F32, "shape": [1]}}, bytes(8), "'w' has 8 bytes"),
         ({"w": {**F32, "shape": [2.0]}}, bytes(8), "'w' declares the shape"),
-        ({"w": {**F32, "data_offsets": [0, 1 << 60]}}, bytes(8), "declare 1152921504606846976 bytes"),
+        ({"w": {**F32, "data_offsets": [0, 1 << 60]}}, bytes(8), "'w' ends at byte 1152921504606846976 of 8"),
         ({"w": {**F32, "data_offsets": [4, 12]}}, bytes(8), "'w' ends at byte 12 of 8"),
         ({"w": {**F32, "data_offsets": [8, 0]}}, bytes(8), "'w' has bytes from 8 to 0"),
         ({"w": {**F32, "data_offsets": None}}, bytes(8), "'w' does not say where"),
-        ({"w": F32, "v": F32}, bytes(8), "entries overlap"),
+        ({"w": F32, "v": F32}, bytes(8), "'w' begins within the entry before it"),
+        ({"w": F32, "v": {**F32, "data_offsets": [4, 12]}}, bytes(16), "'v' begins within"),
+        ({"fc.weight": {"dtype": "I8", "shape": [2, 4], "data_offsets": [0, 8]}}, bytes(8), "quantised weights do"),
         ({"w": {**F32, "dtype": "F8_E4M3"}}, bytes(8), "'w' is of type 'F8_E4M3'"),
         ({"w": 3}, bytes(8), "'w' does not say where"),
         (b'{"w":1,"w":2}', b"", "a name stands twice"),

@@ -102,6 +102,18 @@ def test_operator_of_another_domain_is_refused(tmp_path):
         read_ready(saved(model, tmp_path), "logits", 3, 4, 4)
 
 
+def test_a_function_that_calls_itself_is_refused(tmp_path):
+    model = mean_grader()
+    body = [helper.make_node("Again", ["a"], ["b"], domain="own")]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    model.functions.append(helper.make_function("own", "Again", ["a"], ["b"], body, opsets))
+    model.graph.node[1].input[0] = "again"
+    model.graph.node.insert(1, helper.make_node("Again", ["mean"], ["again"], domain="own"))
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    with pytest.raises(CheckpointError, match=r"net.onnx: its functions cannot be put in place"):
+        read_ready(saved(model, tmp_path), "logits", 3, 32, 32)
+
+
 def test_two_outputs_are_refused(tmp_path):
     model = mean_grader()
     model.graph.output.append(helper.make_tensor_value_info("mean", TensorProto.FLOAT, ("N", 3)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection
 
 from spinescore.runtime.reading.decoding.syntaxes import HTJ2K, JPEG, JPEG_2000, JPEG_LS, RLE
 from spinescore.runtime.reading.pixelformat import PixelFormat, corrupt
@@ -22,9 +23,10 @@ _BOXES = b"jP  "  # of a JP2 file, after four bytes
 _RLE_HEADER_BYTES, _MAX_RLE_SEGMENTS = 64, 2  # one segment for each byte of a pixel, and pixels have 8 or 16 bits
 _RLE_BEGINNINGS = tuple(struct.pack("<2I", count + 1, _RLE_HEADER_BYTES) for count in range(_MAX_RLE_SEGMENTS))
 END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike; only padding may follow
-_TILE_PART = 0xFF90
+_SCAN, _CODING_STYLE, _TILE_PART = 0xDA, 0x52, 0x90  # the second bytes of markers, which all begin with 0xFF
+_FRAMES = (0xF7, *(marker for marker in range(0xC0, 0xD0) if marker not in (0xC4, 0xC8, 0xCC)))
 _SLACK_BYTES = 1 << 20
-_MAX_SEGMENTS = 64  # the most marker segments that are read
+_MAX_SEGMENTS = 1024  # the most marker segments that are read
 
 
 def check_codestream(codestream: bytes, declared: PixelFormat, syntax: str, source: str) -> None:
@@ -62,21 +64,17 @@ def _jpeg_2000_size(codestream: bytes) -> tuple[int, int, int] | None:
 
 
 def _tiles_are_whole(codestream: bytes) -> bool:
-    """Return whether every tile-part ends within the codestream, by its own length (ISO 15444-1 A.4.2).
+    """Return whether there are tile-parts, and all end within the codestream by their lengths (ISO 15444-1 A.4.2).
 
     OpenJPH fills missing ones with grey.
     """
-    at = codestream.find(_JPEG_2000_BEGINNING) + 2
-    while at + 12 <= len(codestream):
-        marker, length = struct.unpack_from(">HH", codestream, at)
-        if marker == _TILE_PART:
-            length = struct.unpack_from(">I", codestream, at + 6)[0] - 2  # counted from the marker
-            if length <= 0:  # up to the end
-                return True
-        elif not 0xFF4F < marker < _TILE_PART:
+    at = _segment(codestream, (_TILE_PART,))
+    while at is not None and at + 12 <= len(codestream) and codestream[at : at + 2] == bytes((0xFF, _TILE_PART)):
+        length = struct.unpack_from(">I", codestream, at + 6)[0]
+        if length < 12:  # 0 means up to the end
             return True
-        at += 2 + length
-    return at <= len(codestream)
+        at += length
+    return at is not None and at <= len(codestream)
 
 
 def jpeg_size(codestream: bytes) -> tuple[int, int, int] | None:
@@ -90,13 +88,22 @@ def jpeg_size(codestream: bytes) -> tuple[int, int, int] | None:
 
 def _start_of_frame(codestream: bytes) -> int | None:
     """Return the position of the start-of-frame segment of JPEG or JPEG-LS (ISO 10918-1 B.2.2), or None."""
-    at = 2
-    while at + 10 <= len(codestream) and codestream[at] == 0xFF:
-        marker = codestream[at + 1]
-        if marker == 0xFF:  # fill bytes may precede a marker
+    at = _segment(codestream, _FRAMES)
+    return at if at is not None and at + 10 <= len(codestream) else None
+
+
+def _segment(codestream: bytes, markers: Collection[int]) -> int | None:
+    """Return the position of the first segment with one of the `markers` (second bytes); None if there is none.
+
+    JPEG, JPEG-LS and JPEG 2000 begin alike: a marker alone, then marker segments with their lengths.
+    """
+    at = 2 if codestream.startswith(_JPEG_BEGINNING) else max(codestream.find(_JPEG_2000_BEGINNING), 0) + 2
+    for _ in range(_MAX_SEGMENTS):
+        while codestream[at : at + 2] == b"\xff\xff":  # fill bytes may precede a marker
             at += 1
-            continue
-        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
+        if at + 4 > len(codestream) or codestream[at] != 0xFF:
+            break
+        if codestream[at + 1] in markers:
             return at
         at += 2 + struct.unpack_from(">H", codestream, at + 2)[0]
     return None
@@ -113,8 +120,8 @@ def syntax_of(codestream: bytes) -> str | None:
     if start == 0 or (start > 0 and codestream[4:8] == _BOXES):
         capabilities = int.from_bytes(codestream[start + 6 : start + 8], "big")
         if capabilities & 0x4000:  # part 15, high throughput (ISO 15444-15 A.2)
-            return HTJ2K[0] if _is_reversible(codestream[start:]) else HTJ2K[2]
-        return JPEG_2000[0] if _is_reversible(codestream[start:]) else JPEG_2000[1]
+            return HTJ2K[0] if _is_reversible(codestream) else HTJ2K[2]
+        return JPEG_2000[0] if _is_reversible(codestream) else JPEG_2000[1]
     if codestream[:3] == _JPEG_BEGINNING:
         at = _start_of_frame(codestream)
         processes = {0xC0: JPEG[0], 0xC1: JPEG[1], 0xC3: JPEG[2], 0xF7: JPEG_LS[0 if _is_near_zero(codestream) else 1]}
@@ -147,41 +154,17 @@ def is_lossless(codestream: bytes, syntax: str, stated: bool = False) -> bool:
         return at is not None and codestream[at + 1] == 0xC3
     if syntax in JPEG_LS:
         return _is_near_zero(codestream)
-    return syntax in (RLE, JPEG_2000[0], *HTJ2K[:2]) or (
-        stated and _is_reversible(codestream[max(codestream.find(_JPEG_2000_BEGINNING), 0) :])
-    )
+    return syntax in (RLE, JPEG_2000[0], *HTJ2K[:2]) or (stated and _is_reversible(codestream))
 
 
 def _is_near_zero(codestream: bytes) -> bool:
     """Return whether a JPEG-LS codestream is lossless (NEAR of its first scan is 0, ISO 14495-1 C.2.3)."""
-    try:
-        scan = next((body for marker, body in _segments(codestream, end=0xFFDA) if marker == 0xFFDA), b"")
-        return len(scan) >= 3 and scan[1 + 2 * scan[0]] == 0
-    except (struct.error, IndexError):
-        return False
+    at = _segment(codestream, (_SCAN,))
+    near = None if at is None else at + 5 + 2 * int.from_bytes(codestream[at + 4 : at + 5], "big")
+    return near is not None and codestream[near : near + 1] == b"\0"
 
 
 def _is_reversible(codestream: bytes) -> bool:
     """Return whether a JPEG 2000 codestream uses the reversible wavelet (ISO 15444-1 A.6.1)."""
-    try:
-        return dict(_segments(codestream, end=0xFF52))[0xFF52][9] == 1
-    except (struct.error, IndexError):
-        return False
-
-
-def _segments(codestream: bytes, end: int) -> list[tuple[int, bytes]]:
-    """Return the marker segments after the first marker, up to and including `end`: marker and content of each.
-
-    Raises IndexError or struct.error if there is no such marker.
-    """
-    at = 2
-    segments: list[tuple[int, bytes]] = []
-    while len(segments) < _MAX_SEGMENTS:
-        marker, length = struct.unpack_from(">HH", codestream, at)
-        if marker < 0xFF01 or marker == 0xFFFF:  # no marker, or a fill byte
-            break
-        segments.append((marker, codestream[at + 4 : at + 2 + length]))
-        if marker == end:
-            return segments
-        at += 2 + length
-    raise IndexError("no such marker")
+    at = _segment(codestream, (_CODING_STYLE,))
+    return at is not None and codestream[at + 13 : at + 14] == b"\1"

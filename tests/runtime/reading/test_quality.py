@@ -87,6 +87,29 @@ def test_a_spoiled_picture_raises_its_code(spoil):
         assert all(said.message.startswith(radiograph.source) for said in found)
 
 
+@pytest.mark.parametrize(
+    ("spacing_mm", "aspect", "ratio"),
+    [
+        ((0.15, 0.15), None, None),
+        ((0.15, 0.155), None, None),
+        ((0.15, 0.2), None, 1.333),
+        ((0.2, 0.1), ["1", "1"], 2.0),
+        ((1e-300, 1e300), None, 1000.0),
+        (None, ["1", "2"], 2.0),
+        (None, ["20", "20"], None),
+        (None, ["0", "2"], None),
+        (None, ["1", "-2"], None),
+        (None, None, None),
+    ],
+)
+def test_pixels_that_are_not_square(tmp_path, spacing_mm, aspect, ratio):
+    tags = {} if aspect is None else {"PixelAspectRatio": aspect}
+    read = load_radiograph(dicom_files.write(dicom_files.radiograph_dataset(**tags), tmp_path / "odd.dcm"))
+    sound = replace(phantom_views.radiograph("lumbar"), spacing_mm=spacing_mm, header=read.header)
+    found = picture_findings(sound)
+    assert [(said.code, said.values["ratio"]) for said in found] == ([("stretched-pixels", ratio)] if ratio else [])
+
+
 def test_a_collimator_outside_of_which_all_is_white_does_not_saturate():
     radiograph = phantom_views.radiograph("lumbar")
     rising = radiograph.table[-1] > radiograph.table[0]
