@@ -417,8 +417,10 @@ static void open_connection(call_type *call) {
     int error, yes = 1;
     begin_step(call, "Connecting", handle->connect_timeout_ms);
     call->socket = socket(target->sa_family, SOCK_STREAM, 0);
-    if (call->socket == NO_SOCKET)
+    if (call->socket == NO_SOCKET) {
         fail(call, SPINESCORE_NO_MEMORY, "There is no socket (error %d).", last_error());
+        return;
+    }
     error = start_connecting(call->socket, target, handle->target_size);
     while (is_passing(error) && goes_on(call)) {
         if (error == EAGAIN) { /* too many wait for a Unix socket: nothing is in progress */
@@ -745,16 +747,15 @@ int spinescore_score(spinescore_handle *handle, const spinescore_request *reques
 
 int spinescore_parse(const void *kept, size_t bytes, spinescore_report *report,
                      spinescore_problem *problem) {
-    spinescore_report full;
     call_type call;
+    spinescore_report *ours = &call.answer.report;
     begin_call(&call);
-    memset(&full, 0, sizeof full);
-    if (size_of(report, sizeof full) == 0) usage(&call, "The report has no struct_size.");
+    if (size_of(report, sizeof *ours) == 0) usage(&call, "The report has no struct_size.");
     if (kept == NULL) usage(&call, "The kept report is NULL.");
-    if (kept != NULL && bytes >= sizeof full) memcpy(&full, kept, sizeof full);
-    if (!is_report(&full)) fail(&call, SPINESCORE_BAD_ANSWER, "The kept report is wrong.");
-    if (has_failed(&call)) memset(&full, 0, sizeof full);
-    give(report, &full, sizeof full);
+    if (kept != NULL && bytes >= sizeof *ours) memcpy(ours, kept, sizeof *ours);
+    if (!is_report(ours)) fail(&call, SPINESCORE_BAD_ANSWER, "The kept report is wrong.");
+    if (has_failed(&call)) memset(ours, 0, sizeof *ours);
+    give(report, ours, sizeof *ours);
     return end_call(&call, problem);
 }
 
