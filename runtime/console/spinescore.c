@@ -106,7 +106,8 @@ static wchar_t *to_wide(const char *name, wchar_t wide[1024]) {
 }
 static FILE *make_file(const char *name) {
     wchar_t wide[1024];
-    return _wfopen(to_wide(name, wide), L"wb");
+    FILE *file = NULL;
+    return _wfopen_s(&file, to_wide(name, wide), L"wb") == 0 ? file : NULL;
 }
 static int rename_file(const char *from, const char *to) {
     wchar_t source[1024], target[1024];
@@ -453,26 +454,25 @@ static void send_all(call_type *call, const void *data, size_t bytes) {
     }
 }
 
-/* Receives bytes if all were read. Returns how many there are; 0 if the call has failed. */
-static size_t receive(call_type *call) {
-    while (call->received_begin == call->received_end && goes_on(call)) {
-        long count;
-        if (!wait_slice(call->socket, POLLIN)) continue;
-        count = (long)recv(call->socket, call->handle->received, sizeof call->handle->received, 0);
-        if (count == 0 || (count < 0 && !is_passing(last_error())))
-            fail(call, SPINESCORE_CLOSED, "The service closed the connection too early.");
-        call->received_begin = 0;
-        call->received_end = count > 0 ? (size_t)count : 0;
-    }
-    return has_failed(call) ? 0 : call->received_end - call->received_begin;
+/* Receives bytes, if any come within one slice. All received before were read. */
+static void receive(call_type *call) {
+    spinescore_handle *handle = call->handle;
+    long count;
+    if (!wait_slice(call->socket, POLLIN)) return;
+    count = (long)recv(call->socket, handle->received, sizeof handle->received, 0);
+    if (count == 0 || (count < 0 && !is_passing(last_error())))
+        fail(call, SPINESCORE_CLOSED, "The service closed the connection before its answer ended.");
+    call->received_begin = 0;
+    call->received_end = count > 0 ? (size_t)count : 0;
 }
 
 /* Moves received bytes to a buffer and to a file, if they are not NULL. */
 static void read_bytes(call_type *call, char *buffer, FILE *file, uint64_t bytes) {
-    size_t part;
-    while (bytes > 0 && (part = receive(call)) > 0) {
+    while (bytes > 0 && goes_on(call)) {
         const char *data = call->handle->received + call->received_begin;
+        size_t part = call->received_end - call->received_begin;
         if (part > bytes) part = (size_t)bytes;
+        if (part == 0) receive(call);
         if (file != NULL && fwrite(data, 1, part, file) != part)
             fail(call, SPINESCORE_FILE, "The result's file cannot be written.");
         if (buffer != NULL) {
@@ -500,7 +500,7 @@ static void read_head(call_type *call) {
         used++;
     }
     head[used] = 0;
-    http = strncmp(head, "http/1.", 7) == 0 ? strtol(head + 8, NULL, 10) : 0;
+    http = strncmp(head, "http/1.", 7) == 0 && head[8] == ' ' ? strtol(head + 9, NULL, 10) : 0;
     if (http < 100 || http > 599)
         fail(call, SPINESCORE_BAD_ANSWER, "The answer's head is wrong.");
     else
@@ -532,8 +532,9 @@ static int status_of(int http) {
 static void judge(call_type *call) {
     const spinescore_problem *told = &call->answer.problem;
     spinescore_problem *problem = &call->problem;
+    if (call->http_status < 200) return;
     problem->http_status = call->http_status;
-    if (call->http_status <= 200) return;
+    if (call->http_status == 200) return;
     if (problem->status == SPINESCORE_CANCELLED || problem->status == SPINESCORE_TIMEOUT) return;
     problem->status = SPINESCORE_OK;
     fail(call, status_of(call->http_status),
