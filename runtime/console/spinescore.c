@@ -106,7 +106,8 @@ static wchar_t *to_wide(const char *name, wchar_t wide[1024]) {
 }
 static FILE *make_file(const char *name) {
     wchar_t wide[1024];
-    return _wfopen(to_wide(name, wide), L"wb");
+    FILE *file = NULL;
+    return _wfopen_s(&file, to_wide(name, wide), L"wb") == 0 ? file : NULL;
 }
 static int rename_file(const char *from, const char *to) {
     wchar_t source[1024], target[1024];
@@ -417,8 +418,10 @@ static void open_connection(call_type *call) {
     int error, yes = 1;
     begin_step(call, "Connecting", handle->connect_timeout_ms);
     call->socket = socket(target->sa_family, SOCK_STREAM, 0);
-    if (call->socket == NO_SOCKET)
+    if (call->socket == NO_SOCKET) {
         fail(call, SPINESCORE_NO_MEMORY, "There is no socket (error %d).", last_error());
+        return;
+    }
     error = start_connecting(call->socket, target, handle->target_size);
     while (is_passing(error) && goes_on(call)) {
         if (error == EAGAIN) { /* too many wait for a Unix socket: nothing is in progress */
@@ -451,26 +454,25 @@ static void send_all(call_type *call, const void *data, size_t bytes) {
     }
 }
 
-/* Receives bytes if all were read. Returns how many there are; 0 if the call has failed. */
-static size_t receive(call_type *call) {
-    while (call->received_begin == call->received_end && goes_on(call)) {
-        long count;
-        if (!wait_slice(call->socket, POLLIN)) continue;
-        count = (long)recv(call->socket, call->handle->received, sizeof call->handle->received, 0);
-        if (count == 0 || (count < 0 && !is_passing(last_error())))
-            fail(call, SPINESCORE_CLOSED, "The service closed the connection too early.");
-        call->received_begin = 0;
-        call->received_end = count > 0 ? (size_t)count : 0;
-    }
-    return has_failed(call) ? 0 : call->received_end - call->received_begin;
+/* Receives bytes, if any come within one slice. All received before were read. */
+static void receive(call_type *call) {
+    spinescore_handle *handle = call->handle;
+    long count;
+    if (!wait_slice(call->socket, POLLIN)) return;
+    count = (long)recv(call->socket, handle->received, sizeof handle->received, 0);
+    if (count == 0 || (count < 0 && !is_passing(last_error())))
+        fail(call, SPINESCORE_CLOSED, "The service closed the connection before its answer ended.");
+    call->received_begin = 0;
+    call->received_end = count > 0 ? (size_t)count : 0;
 }
 
 /* Moves received bytes to a buffer and to a file, if they are not NULL. */
 static void read_bytes(call_type *call, char *buffer, FILE *file, uint64_t bytes) {
-    size_t part;
-    while (bytes > 0 && (part = receive(call)) > 0) {
+    while (bytes > 0 && goes_on(call)) {
         const char *data = call->handle->received + call->received_begin;
+        size_t part = call->received_end - call->received_begin;
         if (part > bytes) part = (size_t)bytes;
+        if (part == 0) receive(call);
         if (file != NULL && fwrite(data, 1, part, file) != part)
             fail(call, SPINESCORE_FILE, "The result's file cannot be written.");
         if (buffer != NULL) {
@@ -498,7 +500,7 @@ static void read_head(call_type *call) {
         used++;
     }
     head[used] = 0;
-    http = strncmp(head, "http/1.", 7) == 0 ? strtol(head + 8, NULL, 10) : 0;
+    http = strncmp(head, "http/1.", 7) == 0 && head[8] == ' ' ? strtol(head + 9, NULL, 10) : 0;
     if (http < 100 || http > 599)
         fail(call, SPINESCORE_BAD_ANSWER, "The answer's head is wrong.");
     else
@@ -530,8 +532,9 @@ static int status_of(int http) {
 static void judge(call_type *call) {
     const spinescore_problem *told = &call->answer.problem;
     spinescore_problem *problem = &call->problem;
+    if (call->http_status < 200) return;
     problem->http_status = call->http_status;
-    if (call->http_status <= 200) return;
+    if (call->http_status == 200) return;
     if (problem->status == SPINESCORE_CANCELLED || problem->status == SPINESCORE_TIMEOUT) return;
     problem->status = SPINESCORE_OK;
     fail(call, status_of(call->http_status),
@@ -745,16 +748,15 @@ int spinescore_score(spinescore_handle *handle, const spinescore_request *reques
 
 int spinescore_parse(const void *kept, size_t bytes, spinescore_report *report,
                      spinescore_problem *problem) {
-    spinescore_report full;
     call_type call;
+    spinescore_report *ours = &call.answer.report;
     begin_call(&call);
-    memset(&full, 0, sizeof full);
-    if (size_of(report, sizeof full) == 0) usage(&call, "The report has no struct_size.");
+    if (size_of(report, sizeof *ours) == 0) usage(&call, "The report has no struct_size.");
     if (kept == NULL) usage(&call, "The kept report is NULL.");
-    if (kept != NULL && bytes >= sizeof full) memcpy(&full, kept, sizeof full);
-    if (!is_report(&full)) fail(&call, SPINESCORE_BAD_ANSWER, "The kept report is wrong.");
-    if (has_failed(&call)) memset(&full, 0, sizeof full);
-    give(report, &full, sizeof full);
+    if (kept != NULL && bytes >= sizeof *ours) memcpy(ours, kept, sizeof *ours);
+    if (!is_report(ours)) fail(&call, SPINESCORE_BAD_ANSWER, "The kept report is wrong.");
+    if (has_failed(&call)) memset(ours, 0, sizeof *ours);
+    give(report, ours, sizeof *ours);
     return end_call(&call, problem);
 }
 

@@ -193,6 +193,13 @@ def test_only_answers_in_one_piece_on_the_paths_of_the_library_are_packed():
     assert [message.get("body") for message in ask(streamed, "/v1/results/1/a", ANSWER)[0]] == [None, b"a", b"b"]
 
 
+def test_a_service_that_is_not_ready_says_why():
+    waits = pieces(503, "application/json", b'{"ready": false, "reasons": ["the worker starts", "the disk is full"]}')
+    problem = SentAnswer.from_buffer_copy(ask(waits, "/health/ready", ANSWER)[0][1]["body"]).problem
+    assert (problem.code, problem.message) == (b"not-ready", b"the worker starts; the disk is full")
+    assert problem.next_step
+
+
 @pytest.mark.parametrize("path", ["/v1/score", "/v1/results/4f/sr.dcm", "/health/ready"])
 @pytest.mark.parametrize("version", ["", "-1", "-3"])
 def test_a_library_of_another_version_is_told_so_in_its_own_type(path, version):
