@@ -31,6 +31,7 @@ REQUIREMENTS = Path(__file__).parents[3] / "requirements"  # beside runtime in t
 
 _HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 _SOURCE = Path(__file__).parents[3]
+_BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "benchmarks", "export", "kernels", "requirements", "runtime")
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,12 @@ def build_own(folder: Path, target: Target) -> Path:
         raise SpineScoreError("spinescore does not run from its source here; name its wheel with --wheel")
     with tempfile.TemporaryDirectory(prefix="spinescore-") as temporary:
         tree = Path(temporary) / "spinescore"  # a copy: an old folder build/ would get into the wheel
-        leave = shutil.ignore_patterns(".*", "build", "dist", "tests", "*.egg-info", "__pycache__")
-        shutil.copytree(_SOURCE, tree, ignore=leave)
+        tree.mkdir()
+        for name in _BUILT_FROM:  # and nothing else that lies in a checkout, such as the spool of a demo
+            if (_SOURCE / name).is_dir():
+                shutil.copytree(_SOURCE / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(_SOURCE / name, tree)
         tag = f"--config-settings=--build-option=--plat-name=linux_{target.machine}"
         words = ["--no-deps", "--wheel-dir", temporary, tag, str(tree)]
         _pip("wheel", words, "the wheel of spinescore could not be built")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from helpers import tiny
 from helpers.tiny_study import write_study
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.devices import host
 from spinescore.runtime.devices.host import HostDevice
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.machine import processor
@@ -47,6 +49,18 @@ def test_one_image_is_not_halved():
     inputs = np.ones((1, 3))
     device.run(engine, inputs, np.zeros_like(inputs))
     assert [count for count, _ in engine.calls] == [1]
+
+
+@pytest.mark.parametrize(("precision", "calls"), [("fp32", [3, 3]), ("int8", [6])])
+def test_one_view_is_not_halved_if_its_network_has_a_fixed_batch(monkeypatch, precision, calls):
+    """An INT8 network may be compiled for the six crops of a view."""
+    recorder, device = Recorder(), HostDevice(2)
+    monkeypatch.setattr(host, "open_on_cpu", lambda *_: recorder)
+    (engine,) = device.engines([(Path("grader.onnx"), precision)], rows=[6])
+    for count, expected in ((6, calls), (12, [6, 6])):
+        inputs, recorder.calls = np.ones((count, 3)), []
+        device.run(engine, inputs, np.zeros_like(inputs))
+        assert [rows for rows, _ in recorder.calls] == expected
 
 
 @pytest.mark.parametrize("failing", [0, 3])

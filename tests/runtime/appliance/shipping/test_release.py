@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import socket
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -14,6 +16,7 @@ import pytest
 pytest.importorskip("nacl", reason="needs PyNaCl, of the extra appliance")
 
 from helpers import wheel_doubles as doubles
+from helpers.documentation import ROOT
 from spinescore.runtime import cli
 from spinescore.runtime.appliance.shipping import release, sbom, wheels
 from spinescore.runtime.appliance.shipping.target import parse_target
@@ -185,6 +188,29 @@ def test_a_wheel_for_another_platform_is_refused(tmp_path):
     (tmp_path / "tinydep-1.5-py3-none-any.whl").write_bytes(b"no zip file")
     with pytest.raises(SpineScoreError, match="is no wheel"):
         wheels.read_wheel(tmp_path / "tinydep-1.5-py3-none-any.whl", doubles.target_here())
+
+
+def test_the_wheel_is_built_from_the_packages_alone(tmp_path, monkeypatch):
+    """A checkout also has other things, such as the spool of a demo, whose socket cannot be copied."""
+    source, copied = tmp_path / "checkout", []
+    for name in wheels._BUILT_FROM:
+        path = source / name
+        path.parent.mkdir(exist_ok=True)
+        path.mkdir() if (ROOT / name).is_dir() else path.touch()
+    with socket.socket(socket.AF_UNIX) as spool:
+        monkeypatch.chdir(source)  # a socket's path is short
+        spool.bind("http.sock")
+        monkeypatch.setattr(wheels, "_SOURCE", source)
+
+        def build(_command, options, _fault):
+            copied.extend(path.name for path in Path(options[-1]).iterdir())
+            doubles.write_own(Path(options[2]))
+
+        monkeypatch.setattr(wheels, "_pip", build)
+        assert wheels.build_own(tmp_path, doubles.target_here()).is_file()
+    assert sorted(copied) == sorted(wheels._BUILT_FROM)
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert set(re.findall(r'^"spinescore\.[a-z]+" = "([a-z]+)"$', project, re.MULTILINE)) < set(wheels._BUILT_FROM)
 
 
 def test_the_verbs_make_and_verify_a_release(tmp_path, monkeypatch, capsys):
