@@ -12,11 +12,11 @@ import pytest
 from helpers import tiny, tiny_study
 from spinescore.benchmarks.bench import verb
 from spinescore.benchmarks.bench.alone import engine_calls
-from spinescore.benchmarks.bench.document import head, latency_schema, to_json
+from spinescore.benchmarks.bench.document import head, latency_schema
 from spinescore.benchmarks.bench.measure import PARTS, Plan
 from spinescore.benchmarks.bench.plots import plots
 from spinescore.benchmarks.bench.render import markdown
-from spinescore.benchmarks.harness.record import record_schema
+from spinescore.benchmarks.harness.record import record_schema, to_json
 from spinescore.benchmarks.harness.subject import FULL_SIZE, Subject
 from spinescore.benchmarks.peers import PEERS
 from spinescore.runtime import cli

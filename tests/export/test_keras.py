@@ -12,8 +12,9 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from golden import make_checkpoints
 
-from helpers.checkpoint_files import golden, h5, maker, weights_only
+from helpers.checkpoint_files import CHECKPOINTS, h5, weights_only
 from spinescore.export import read_checkpoint
 from spinescore.export.keras_order import resnet_names
 from spinescore.runtime.errors import CheckpointError
@@ -31,7 +32,7 @@ def archive(config: object, weights: bytes, *, method: int = zipfile.ZIP_STORED)
 
 
 def parts(name: str) -> tuple[Any, bytes]:
-    with zipfile.ZipFile(io.BytesIO(golden(name))) as file:
+    with zipfile.ZipFile(io.BytesIO(CHECKPOINTS[name])) as file:
         return json.loads(file.read("config.json")), file.read("model.weights.h5")
 
 
@@ -196,7 +197,7 @@ def test_lambda_layers_are_refused(layer: dict[str, Any], nested: bool, tmp_path
 
 
 def test_lambda_in_a_whole_h5_is_refused(tmp_path: Path) -> None:
-    path = save(tmp_path, golden("keras2_whole.h5"), "grader.h5")
+    path = save(tmp_path, CHECKPOINTS["keras2_whole.h5"], "grader.h5")
     with h5py.File(path, "r+") as file:
         config = json.loads(file.attrs["model_config"])
         config["config"]["layers"].append({"class_name": "Lambda", "config": {"name": "prep", "function": "cos"}})
@@ -231,7 +232,7 @@ def test_configuration_that_contradicts_the_stored_names(tmp_path: Path) -> None
 
 
 def test_layers_carry_the_configuration(tmp_path: Path) -> None:
-    layers = read_checkpoint(save(tmp_path, golden("keras3_transfer.keras"))).layers
+    layers = read_checkpoint(save(tmp_path, CHECKPOINTS["keras3_transfer.keras"])).layers
     by_name = {layer.name: layer for layer in layers}
     assert by_name["conv1_bn"].path == ("resnet152",)
     assert by_name["conv1_bn"].config["epsilon"] == pytest.approx(1.001e-5)
@@ -244,7 +245,7 @@ def test_models_of_a_class_of_their_own_are_told_what_to_save(tmp_path: Path) ->
     config = {"module": "__main__", "class_name": "Grader", "config": {"trainable": True}}
     with pytest.raises(CheckpointError, match=r"of a class of its own.*keras\.Model\(image, model\.call\(image\)\)"):
         read_checkpoint(save(tmp_path, archive(config, parts("keras3.keras")[1])))
-    path = save(tmp_path, golden("keras3.weights.h5"), "grader.weights.h5")
+    path = save(tmp_path, CHECKPOINTS["keras3.weights.h5"], "grader.weights.h5")
     with h5py.File(path, "r+") as file:
         file.move("layers/dense", "head")
     with pytest.raises(CheckpointError, match=r"keeps layers in 'head'.*model\.call\(image\)"):
@@ -254,11 +255,11 @@ def test_models_of_a_class_of_their_own_are_told_what_to_save(tmp_path: Path) ->
 def test_packed_keras_archive(tmp_path: Path) -> None:
     config, weights = parts("keras3.keras")
     tensors = read_checkpoint(save(tmp_path, archive(config, weights, method=zipfile.ZIP_DEFLATED))).tensors
-    np.testing.assert_array_equal(tensors["predictions/bias"], maker.values("predictions/bias", (8,)))
+    np.testing.assert_array_equal(tensors["predictions/bias"], make_checkpoints.values("predictions/bias", (8,)))
 
 
 def test_integer_variables_of_other_layers_are_left_out(tmp_path: Path) -> None:
-    path = save(tmp_path, golden("keras3.weights.h5"), "grader.weights.h5")
+    path = save(tmp_path, CHECKPOINTS["keras3.weights.h5"], "grader.weights.h5")
     with h5py.File(path, "r+") as file:
         file.create_dataset("layers/random_flip/seed_generator/vars/0", data=np.array([1, 2], np.uint32))
         file["layers/random_flip/seed_generator/vars"].attrs["name"] = "seed_generator"
@@ -279,7 +280,7 @@ def test_integer_variables_of_other_layers_are_left_out(tmp_path: Path) -> None:
     ],
 )
 def test_unnamed_variables_that_are_ambiguous(change: Callable[[Any], None], message: str, tmp_path: Path) -> None:
-    path = save(tmp_path, golden("keras2.weights.h5"), "grader.weights.h5")
+    path = save(tmp_path, CHECKPOINTS["keras2.weights.h5"], "grader.weights.h5")
     with h5py.File(path, "r+") as file:
         change(file)
     with pytest.raises(CheckpointError, match=message):
