@@ -23,6 +23,7 @@ from typing import Any
 
 import onnx
 
+from spinescore.benchmarks.harness.record import to_json
 from spinescore.kernels.decode import DISCS
 from spinescore.kernels.warp import WarpSpec
 from spinescore.runtime.engines.half import to_half
@@ -267,8 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SpineScoreError as error:
         print(f"spinescore: {error}", file=sys.stderr)
         return 4 if isinstance(error, BundleError) else 1
-    as_json = json.dumps(_document(works, gpus), indent=2) if arguments.json else ""
-    print(as_json or _table(works, gpus, arguments.layers))
+    print(to_json(_document(works, gpus)) if arguments.json else _table(works, gpus, arguments.layers))
     return 0
 
 

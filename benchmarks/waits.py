@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib.metadata
-import json
 import re
 import shutil
 import subprocess
@@ -25,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from spinescore.benchmarks.harness.record import to_json
 from spinescore.kernels.build import FLAGS, SOURCES, KernelBuildError, architectures, find_nvcc
 from spinescore.runtime.files import write_atomic
 
@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     sources = chosen.sources or Path(sys.modules[find_nvcc.__module__].__file__ or "").parent
     try:
-        text = json.dumps(measure(nvcc, nvdisasm, sources, architectures(nvcc)), indent=1) + "\n"
+        text = to_json(measure(nvcc, nvdisasm, sources, architectures(nvcc)))
         if chosen.out is None:
             print(text, end="")
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,7 @@ from spinescore.benchmarks.harness.timing import SETTLE_S
 from spinescore.runtime.phantom.labelled import PhantomStudy
 from spinescore.runtime.verbs import UsageError
 
-__all__ = ["SCHEMA", "head", "latency_schema", "read", "to_json"]
+__all__ = ["SCHEMA", "head", "latency_schema", "read"]
 
 SCHEMA = "spinescore.latency/2"
 _FILE = "latency.schema.json"
@@ -56,14 +55,6 @@ def latency_schema() -> dict[str, Any]:
     """Return the published JSON Schema of a record."""
     schema: dict[str, Any] = json.loads((Path(__file__).parent / _FILE).read_text(encoding="utf-8"))
     return schema
-
-
-def to_json(document: dict[str, Any]) -> str:
-    """Return JSON with two spaces of indentation and each series of numbers on one line."""
-    number = r"-?\d[\d.eE+-]*"
-    text = json.dumps(document, indent=2, allow_nan=False)
-    series = rf"\[\s+({number}(?:,\s+{number})*)\s+\]"
-    return re.sub(series, lambda match: f"[{' '.join(match[1].split())}]", text) + "\n"
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -111,8 +111,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     A bundle's tables are printed, and the record is written, as soon as that bundle is done.
     """
-    from spinescore.benchmarks.bench.document import to_json
     from spinescore.benchmarks.bench.render import heading, protocol, result_text
+    from spinescore.benchmarks.harness.record import to_json
     from spinescore.runtime.files import write_atomic
 
     def show(text: str) -> None:
@@ -282,7 +282,8 @@ def _show(arguments: argparse.Namespace) -> int:
 
 def _compare(arguments: argparse.Namespace) -> int:
     from spinescore.benchmarks.bench.compare import compare, text
-    from spinescore.benchmarks.bench.document import read, to_json
+    from spinescore.benchmarks.bench.document import read
+    from spinescore.benchmarks.harness.record import to_json
 
     if arguments.fail_above is not None and not 1 <= arguments.fail_above < 100:
         raise UsageError("--fail-above must be a ratio from 1 on, as 1.10")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from spinescore.benchmarks.harness import timing
+from spinescore.benchmarks.harness.record import to_json
 from spinescore.runtime.devices.cudacontext import NOT_AVAILABLE
 from spinescore.runtime.errors import DeviceError
 from spinescore.runtime.files import write_atomic
@@ -82,7 +83,7 @@ class Record:
         return checks[-1]["figures"] if checks and checks[-1]["status"] == PASSED else None
 
     def write(self) -> None:
-        write_atomic(self.path, json.dumps(_plain(self.document), indent=1, allow_nan=False) + "\n")
+        write_atomic(self.path, to_json(_plain(self.document)))
 
     def add(self, name: str, status: str, figures: Figures, reason: str | None = None, seconds: float = 0.0) -> None:
         """Add a check. `reason` says why it failed or was skipped, or why a passed one was cut short."""

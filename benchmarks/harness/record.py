@@ -22,8 +22,9 @@ from spinescore.benchmarks.harness.environment import Watch, hardware, versions
 from spinescore.runtime.files import write_atomic
 from spinescore.runtime.machine.processor import core_count
 
-__all__ = ["Command", "head", "record_schema"]
+__all__ = ["Command", "head", "record_schema", "to_json"]
 
+_LINE = 120  # columns
 _MODULE = "python -m spinescore.benchmarks."
 _ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -45,6 +46,25 @@ def record_schema() -> dict[str, Any]:
     """Return the JSON Schema of the head that all records share."""
     schema: dict[str, Any] = json.loads(Path(__file__).with_name("record.schema.json").read_text(encoding="utf-8"))
     return schema
+
+
+def to_json(document: Any) -> str:
+    """Return JSON in which each value that fits into 120 columns, and each list of numbers, has one line."""
+    return _lines(document, 0, "") + "\n"
+
+
+def _lines(value: Any, depth: int, name: str) -> str:
+    """Return a value at a depth of nesting; `name` stands before it on its first line."""
+    line = name + json.dumps(value, allow_nan=False)
+    plain = not value or not isinstance(value, (dict, list, tuple))
+    if plain or depth + len(line) < _LINE or all(isinstance(item, (int, float)) for item in value):
+        return line
+    if isinstance(value, dict):
+        items, ends = [_lines(item, depth + 1, f"{json.dumps(key)}: ") for key, item in value.items()], "{}"
+    else:
+        items, ends = [_lines(item, depth + 1, "") for item in value], "[]"
+    space = "\n" + " " * depth
+    return name + ends[0] + ",".join(f"{space} {item}" for item in items) + space + ends[1]
 
 
 def _now() -> str:
@@ -98,7 +118,7 @@ class Command:
         """
         begun = {**head(self._schema, self._doc, self._command), "date": self._began}
         record = {**begun, "conditions": self._watch.conditions(core_count()), **figures}
-        written = json.dumps(record, indent=1) + "\n"
+        written = to_json(record)
         if self._out:
             write_atomic(self._out, written)
         print(written if text is None else text + "\n", end="")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from golden.packing import FOLDER
 
 from spinescore.benchmarks.phantom.checkpoints import rebuilt_tensors
 from spinescore.benchmarks.phantom.evaluate import Tally
@@ -29,7 +30,6 @@ from spinescore.runtime.phantom import write_study
 
 SEEDS = range(1_600_000, 1_600_008)
 MAX_FP32_BYTES, MAX_BYTES = 25_000_000, 40_000_000
-GOLDEN = Path(__file__).parent.parent / "golden" / "shipped-torch.npz"
 KINDS = ("localizer", "grader")
 
 
@@ -78,7 +78,7 @@ def test_a_checkpoint_rebuilt_from_its_tensors_is_exported_to_the_same_bytes(kin
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_gives_what_its_pytorch_networks_give(kind: str) -> None:
     bundle = Bundle.open("phantom-reference")
-    with np.load(GOLDEN) as kept:
+    with np.load(FOLDER / "shipped-torch.npz") as kept:
         outputs = kept[kind]
     grey = pictures(bundle, kind)
     size = bundle.manifest.localizer.input if kind == "localizer" else bundle.manifest.grader.input

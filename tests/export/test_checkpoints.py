@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from golden import make_checkpoints
 
 import spinescore.export
-from helpers.checkpoint_files import NAMES, golden, maker, saved
+from helpers.checkpoint_files import CHECKPOINTS, saved
 from spinescore.export import read_checkpoint
 from spinescore.runtime.errors import CheckpointError
 
-READABLE = [name for name in NAMES if name != "whole_model.pth"]
+READABLE = [name for name in sorted(CHECKPOINTS) if name != "whole_model.pth"]
 KERAS = [name for name in READABLE if name.startswith("keras")]
 HEADS = {"keras2_transfer.weights.h5": "grade"}  # nothing in this file tells the head's name: it is read as predictions
 
@@ -48,7 +49,7 @@ def test_public_door() -> None:
 
 @pytest.mark.parametrize("name", READABLE)
 def test_every_entry_of_a_golden_file(name: str, tmp_path: Path) -> None:
-    data = golden(name)
+    data = CHECKPOINTS[name]
     checkpoint = read_checkpoint(save(tmp_path, data, name))
     assert checkpoint.sha256 == hashlib.sha256(data).hexdigest()
     assert (checkpoint.source, checkpoint.bytes) == (name, len(data))
@@ -57,22 +58,22 @@ def test_every_entry_of_a_golden_file(name: str, tmp_path: Path) -> None:
         stored = entry.replace("predictions", HEADS[name]) if name in HEADS else entry
         assert tensor.dtype == np.float32
         assert tensor.flags.c_contiguous
-        np.testing.assert_array_equal(tensor, maker.values(stored, tensor.shape), err_msg=entry)
+        np.testing.assert_array_equal(tensor, make_checkpoints.values(stored, tensor.shape), err_msg=entry)
 
 
 @pytest.mark.parametrize("name", sorted(set(READABLE) - set(KERAS) - {"views.pt"}))
 def test_torch_shapes_are_complete(name: str, tmp_path: Path) -> None:
-    tensors = read_checkpoint(save(tmp_path, golden(name))).tensors
-    assert {entry: tensor.shape for entry, tensor in tensors.items()} == maker.TORCH_SHAPES
+    tensors = read_checkpoint(save(tmp_path, CHECKPOINTS[name])).tensors
+    assert {entry: tensor.shape for entry, tensor in tensors.items()} == make_checkpoints.TORCH_SHAPES
 
 
 @pytest.mark.parametrize("name", KERAS)
 def test_keras_layers_are_complete(name: str, tmp_path: Path) -> None:
-    tensors = read_checkpoint(save(tmp_path, golden(name))).tensors
+    tensors = read_checkpoint(save(tmp_path, CHECKPOINTS[name])).tensors
     layers = {entry.split("/")[0] for entry in tensors}
     blocks = [
         f"conv{stage}_block{block}_{part}"
-        for stage, (_, count) in enumerate(maker.STAGES, start=2)
+        for stage, (_, count) in enumerate(make_checkpoints.STAGES, start=2)
         for block in range(1, count + 1)
         for part in ((0, 1, 2, 3) if block == 1 else (1, 2, 3))
     ]
@@ -84,12 +85,12 @@ def test_keras_layers_are_complete(name: str, tmp_path: Path) -> None:
 
 
 def test_official_checkpoint_takes_the_network_not_the_optimizer(tmp_path: Path) -> None:
-    tensors = read_checkpoint(save(tmp_path, golden("official_legacy.pth"))).tensors
-    assert list(tensors) == list(maker.TORCH_SHAPES)  # in order, `module.` and the step count gone
+    tensors = read_checkpoint(save(tmp_path, CHECKPOINTS["official_legacy.pth"])).tensors
+    assert list(tensors) == list(make_checkpoints.TORCH_SHAPES)  # in order, `module.` and the step count gone
 
 
 def test_npz_keeps_names_and_takes_any_order_of_elements(tmp_path: Path) -> None:
-    kernel = maker.values("conv1.weight", (4, 3, 2, 5))
+    kernel = make_checkpoints.values("conv1.weight", (4, 3, 2, 5))
     arrays = {"conv1.weight": np.asfortranarray(kernel), "big": kernel.astype(">f8"), "steps": np.arange(3)}
     tensors = read_checkpoint(save(tmp_path, npz(**arrays))).tensors
     assert list(tensors) == ["conv1.weight", "big"]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers.checkpoint_files import NAMES, golden
+from helpers.checkpoint_files import CHECKPOINTS
 from spinescore.export import Checkpoint, read_checkpoint
 from spinescore.runtime.errors import CheckpointError
 
@@ -28,20 +28,20 @@ def read(folder, data: bytes) -> Checkpoint | None:
     return checkpoint
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(CHECKPOINTS))
 @CASES
 @given(draw=st.data())
 def test_changed_bytes(name: str, draw: st.DataObject, tmp_path) -> None:
-    data = bytearray(golden(name))
+    data = bytearray(CHECKPOINTS[name])
     front = draw.draw(st.sampled_from([len(data), min(2500, len(data))]))  # most of the structure stands in front
     for _ in range(draw.draw(st.integers(1, 4))):
         data[draw.draw(st.integers(0, front - 1))] = draw.draw(st.integers(0, 255))
     read(tmp_path, bytes(data))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(CHECKPOINTS))
 @CASES
 @given(draw=st.data())
 def test_cut_off(name: str, draw: st.DataObject, tmp_path) -> None:
-    data = golden(name)
+    data = CHECKPOINTS[name]
     assert read(tmp_path, data[: draw.draw(st.integers(0, len(data) - 1))]) is None

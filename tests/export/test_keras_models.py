@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import lzma
 from collections.abc import Sequence
@@ -10,8 +9,9 @@ from functools import cache
 from typing import Any
 
 import pytest
+from golden import make_keras_models
+from golden.packing import FOLDER
 
-from helpers.checkpoint_files import GOLDEN
 from spinescore.export.keras_alone import check_classes, check_names
 from spinescore.export.keras_check import check_layers
 from spinescore.export.keras_graph import connected_layers
@@ -19,16 +19,10 @@ from spinescore.export.keras_layers import parse_config
 from spinescore.export.untrusted import KerasLayer
 from spinescore.runtime.errors import CheckpointError
 
-_spec = importlib.util.spec_from_file_location("make_keras_models", GOLDEN / "make_keras_models.py")
-assert _spec is not None
-assert _spec.loader is not None
-maker = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(maker)
-
 
 @cache
 def configurations() -> dict[str, dict[str, Any]]:
-    text = lzma.decompress((GOLDEN / "keras-models.json.xz").read_bytes())
+    text = lzma.decompress((FOLDER / "keras-models.json.xz").read_bytes())
     found: dict[str, dict[str, Any]] = json.loads(text)
     return found
 
@@ -49,7 +43,7 @@ def names_of(layers: Sequence[KerasLayer]) -> list[str]:
 
 
 @pytest.mark.parametrize("framework", ["keras3", "keras2"])
-@pytest.mark.parametrize("case", [case for case, refusal in maker.CASES.items() if not refusal])
+@pytest.mark.parametrize("case", [case for case, refusal in make_keras_models.CASES.items() if not refusal])
 def test_resnets_in_every_dress(framework: str, case: str) -> None:
     if case not in configurations()[framework]:
         pytest.skip("this framework cannot build it")
@@ -58,11 +52,11 @@ def test_resnets_in_every_dress(framework: str, case: str) -> None:
 
 
 @pytest.mark.parametrize("framework", ["keras3", "keras2"])
-@pytest.mark.parametrize("case", [case for case, refusal in maker.CASES.items() if refusal])
+@pytest.mark.parametrize("case", [case for case, refusal in make_keras_models.CASES.items() if refusal])
 def test_other_networks_are_refused_by_name(framework: str, case: str) -> None:
     if case not in configurations()[framework]:
         pytest.skip("this framework cannot build it")
-    with pytest.raises(CheckpointError, match=maker.CASES[case]) as caught:
+    with pytest.raises(CheckpointError, match=make_keras_models.CASES[case]) as caught:
         check_layers(layers := layers_of(framework, case), names_of(layers))
     assert "python -m tf2onnx.convert" in str(caught.value)
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from golden import make_checkpoints
 
-from helpers.checkpoint_files import golden, maker, tensor_pickle, torch_zip
+from helpers.checkpoint_files import CHECKPOINTS, tensor_pickle, torch_zip
 from spinescore.export import read_checkpoint
 from spinescore.export.torchfiles import LEGACY_MAGIC
 from spinescore.runtime.errors import CheckpointError
@@ -136,7 +137,7 @@ def test_key_nested_too_deep_to_hash_is_dropped(tmp_path: Path) -> None:
 
 def test_whole_models_get_the_line_that_saves_their_weights(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"Sequential.*torch\.save\(model\.state_dict\(\)"):
-        read_checkpoint(save(tmp_path, golden("whole_model.pth")))
+        read_checkpoint(save(tmp_path, CHECKPOINTS["whole_model.pth"]))
 
 
 def test_settings_of_unknown_classes_beside_the_weights_become_stubs(tmp_path: Path) -> None:
@@ -240,7 +241,7 @@ def test_torchscript_gets_the_line_that_converts_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cut", [10, 60, 500, 1500, -1])
 def test_truncated_legacy_file(cut: int, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"weights\.pth"):
-        read_checkpoint(save(tmp_path, golden("bare_legacy.pth")[:cut]))
+        read_checkpoint(save(tmp_path, CHECKPOINTS["bare_legacy.pth"][:cut]))
 
 
 def test_no_process_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,5 +258,5 @@ def test_no_process_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_official_legacy_tensors_survive_without_their_optimizer(tmp_path: Path) -> None:
-    tensors = read_checkpoint(save(tmp_path, golden("official_zip.pth"))).tensors
-    assert {name: value.shape for name, value in tensors.items()} == maker.TORCH_SHAPES
+    tensors = read_checkpoint(save(tmp_path, CHECKPOINTS["official_zip.pth"])).tensors
+    assert {name: value.shape for name, value in tensors.items()} == make_checkpoints.TORCH_SHAPES

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from golden.packing import FOLDER
 
-from helpers.golden_networks import GOLDEN, unpacked
+from helpers.golden_networks import unpacked
 from spinescore.export.classes import in_bundle_order
 from spinescore.export.proof import prove
 from spinescore.export.sources import InputSize, open_network
@@ -23,7 +24,7 @@ CAFFE = (tuple(mean / 255 for mean in (103.939, 116.779, 123.68)), (1 / 255,) * 
 
 
 def golden(name):
-    with np.load(GOLDEN / f"reference-{name}.npz") as archive:
+    with np.load(FOLDER / f"reference-{name}.npz") as archive:
         return {entry: archive[entry] for entry in archive.files}
 
 

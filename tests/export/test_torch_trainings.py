@@ -9,17 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from golden import make_checkpoints
+from golden.packing import contents
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers.checkpoint_files import GOLDEN, maker, saved, tensor_pickle, torch_zip, unpacked_weights
+from helpers.checkpoint_files import saved, tensor_pickle, torch_zip
 from spinescore.export import read_checkpoint
 from spinescore.export.torchfiles import LEGACY_MAGIC
 from spinescore.export.untrusted import MAX_ENTRIES
 from spinescore.runtime.errors import CheckpointError
 
 SIX = np.arange(6, dtype=np.float32)
-WEIGHTS = sorted(path.stem for path in (GOLDEN / "weights").glob("*.xz"))
+WEIGHTS = contents("weights")
 
 
 def save(folder: Path, data: bytes) -> Path:
@@ -30,24 +32,24 @@ def save(folder: Path, data: bytes) -> Path:
 
 @pytest.mark.parametrize("name", ["beside2.pth", "beside4.pth", "beside.legacy"])
 def test_what_stands_beside_a_network_is_passed_over(name: str, tmp_path: Path) -> None:
-    tensors = read_checkpoint(save(tmp_path, unpacked_weights(name))).tensors
-    assert {entry: tensor.shape for entry, tensor in tensors.items()} == maker.TORCH_SHAPES
+    tensors = read_checkpoint(save(tmp_path, WEIGHTS[name])).tensors
+    assert {entry: tensor.shape for entry, tensor in tensors.items()} == make_checkpoints.TORCH_SHAPES
     for entry, tensor in tensors.items():
-        np.testing.assert_array_equal(tensor, maker.values(entry, tensor.shape), err_msg=entry)
+        np.testing.assert_array_equal(tensor, make_checkpoints.values(entry, tensor.shape), err_msg=entry)
 
 
 @pytest.mark.parametrize("name", ["views.pth", "views.legacy"])
 def test_shared_expanded_and_overlapping_tensors(name: str, tmp_path: Path) -> None:
-    tensors = read_checkpoint(save(tmp_path, unpacked_weights(name))).tensors
-    line, norm = maker.values("line", (6,)), maker.values("bn1.weight", (4,))
+    tensors = read_checkpoint(save(tmp_path, WEIGHTS[name])).tensors
+    line, norm = make_checkpoints.values("line", (6,)), make_checkpoints.values("bn1.weight", (4,))
     expected = {
-        "conv1.weight": np.broadcast_to(maker.values("conv1.weight", (4, 1, 3, 3)), (4, 3, 3, 3)),
+        "conv1.weight": np.broadcast_to(make_checkpoints.values("conv1.weight", (4, 1, 3, 3)), (4, 3, 3, 3)),
         "bn1.weight": norm,
         "bn1.running_var": norm,
         "bn1.bias": line[:4],
         "bn1.running_mean": line[2:],
         "windows": np.stack([line[:4], line[1:5], line[2:]]),
-        "final_layer.weight": maker.values("final_layer.weight", (2, 4, 1, 1)),
+        "final_layer.weight": make_checkpoints.values("final_layer.weight", (2, 4, 1, 1)),
         "final_layer.bias": np.full(2, 0.5, np.float32),
     }
     assert list(tensors) == list(expected)
@@ -68,7 +70,7 @@ def test_shared_expanded_and_overlapping_tensors(name: str, tmp_path: Path) -> N
 )
 def test_tensors_of_other_kinds_get_the_reason(name: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=message):
-        read_checkpoint(save(tmp_path, unpacked_weights(name)))
+        read_checkpoint(save(tmp_path, WEIGHTS[name]))
 
 
 # Python 2's names and its classes without `object`, nested classes of protocol 2, functions made by functions.
@@ -220,7 +222,7 @@ def test_zip_with_more_entries_than_a_network(tmp_path: Path) -> None:
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(draw=st.data())
 def test_damaged_files(name: str, damage: str, draw: st.DataObject, tmp_path: Path) -> None:
-    data = bytearray(unpacked_weights(name))
+    data = bytearray(WEIGHTS[name])
     if damage == "cut":
         del data[draw.draw(st.integers(0, len(data) - 1)) :]
     else:

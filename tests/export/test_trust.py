@@ -7,9 +7,10 @@ import shutil
 
 import onnx
 import pytest
+from golden.packing import FOLDER
 
 from helpers import tiny_study
-from helpers.golden_networks import GOLDEN, mean_grader, unpacked, write_inputs
+from helpers.golden_networks import mean_grader, unpacked, write_inputs
 from spinescore.export.verify import verify_bundle
 from spinescore.runtime import Scorer, cli, load_study
 from spinescore.runtime.bundle import Bundle
@@ -29,7 +30,7 @@ def inputs(tmp_path_factory):
         unpacked(name, folder)
     write_inputs(folder)
     for name in ("reference-localizer.npz", "reference-grader-torch.npz"):
-        shutil.copy(GOLDEN / name, folder)
+        shutil.copy(FOLDER / name, folder)
     (folder / "fields.json").write_text(json.dumps(FIELDS), encoding="utf-8")
     return folder
 

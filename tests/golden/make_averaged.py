@@ -1,6 +1,6 @@
 """Writes `flip-test.npz`: the official repository's flip test of hrnet-legacy.pth, made with PyTorch alone.
 
-    python tests/golden/make_averaged.py      # PyTorch 2.13
+    cd tests && python -m golden.make_averaged      # PyTorch 2.13
 
 Its definition (deep-high-resolution-net.pytorch: `validate` in lib/core/function.py, `flip_back` in
 lib/utils/transforms.py): the mean of what the network gives for an image, and of what it gives for the flipped image,
@@ -11,13 +11,12 @@ the flip test without and with the shift; the images are those of make_networks.
 
 from __future__ import annotations
 
-import lzma
-import tempfile
-from pathlib import Path
+import io
 
 import numpy as np
 import torch
-from make_networks import FOLDER, pixels
+from golden.make_networks import pixels
+from golden.packing import FOLDER, contents, in_steps
 
 from spinescore.benchmarks.phantom.networks import HRNet
 
@@ -30,17 +29,14 @@ def flip_test(network: torch.nn.Module, images: torch.Tensor, shift: bool) -> to
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "hrnet-legacy.pth"
-        path.write_bytes(lzma.decompress((FOLDER / f"{path.name}.xz").read_bytes()))
-        state = torch.load(path, weights_only=True)["state_dict"]
+    state = torch.load(io.BytesIO(contents("networks-torch")["hrnet-legacy.pth"]), weights_only=True)["state_dict"]
     network = HRNet(2, 12, 3, stem=4)
     network.load_state_dict({name.removeprefix("module."): tensor for name, tensor in state.items()})
     network.eval()
     images = torch.from_numpy(pixels(3))
     with torch.no_grad():
-        found = {"flip": flip_test(network, images, False), "shift": flip_test(network, images, True)}
-    np.savez_compressed(FOLDER / "flip-test.npz", **{name: values.numpy() for name, values in found.items()})
+        outputs = {"flip": flip_test(network, images, False), "shift": flip_test(network, images, True)}
+    np.savez_compressed(FOLDER / "flip-test.npz", **{name: in_steps(one.numpy()) for name, one in outputs.items()})
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """Make the checkpoint files that tests/export reads, with the frameworks that make them in the field.
 
-Run it twice, beside this file: `python make_checkpoints.py torch` where PyTorch is installed and
-`python make_checkpoints.py keras` where TensorFlow and tf_keras are. Every tensor's values follow from its name and
-shape (`values`), so that the tests know what each entry must hold without asking a framework. The files lie in
-`checkpoints`, packed by xz, as HDF5 is mostly padding at this size.
+Run it twice in the folder above: `python -m golden.make_checkpoints torch` in an environment with PyTorch and
+safetensors, `python -m golden.make_checkpoints keras` in one with TensorFlow and tf_keras. Every tensor's values follow
+from its name and shape (`values`), so that the tests know the content of each entry without a framework. The files lie
+in `checkpoints-torch.tar.xz` and `checkpoints-keras.tar.xz`.
 """
 
 from __future__ import annotations
 
-import lzma
 import sys
 import tempfile
 import zlib
@@ -17,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from golden.packing import pack
 
-HERE = Path(__file__).parent / "checkpoints"
 STAGES = ((2, 2), (4, 1))  # (width, blocks): as few layers as show every kind of block of a ResNet
 TORCH_SHAPES = {
     "conv1.weight": (4, 3, 3, 3),
@@ -35,6 +34,12 @@ def values(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """The values that the entry `name` holds in every golden file: multiples of 1/16 in [-4, 4], exact in bfloat16."""
     draw = np.random.default_rng(zlib.crc32(name.encode()))
     return (draw.integers(-64, 65, shape) / 16).astype(np.float32)
+
+
+def two_values(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The values of `make_weights.hrnet`, of one bit each so that a whole network compresses."""
+    signed = np.where(values(name, shape) < 0, -1.5, 0.75).astype(np.float32)
+    return np.abs(signed) if name.endswith("running_var") else signed
 
 
 def make_torch(folder: Path) -> None:
@@ -174,8 +179,7 @@ def make_keras(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as made:
-        {"torch": make_torch, "keras": make_keras}[sys.argv[1]](Path(made))
-        HERE.mkdir(exist_ok=True)
-        for path in Path(made).iterdir():
-            (HERE / f"{path.name}.xz").write_bytes(lzma.compress(path.read_bytes(), preset=9))
+    framework = sys.argv[1]
+    with tempfile.TemporaryDirectory() as temporary:
+        {"torch": make_torch, "keras": make_keras}[framework](Path(temporary))
+        pack(f"checkpoints-{framework}", Path(temporary))

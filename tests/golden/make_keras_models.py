@@ -1,6 +1,6 @@
 """Writes `keras-models.json.xz`: configurations of Keras models that are, and that are nearly, a ResNet (v1) grader.
 
-    python tests/golden/make_keras_models.py          # TensorFlow 2.21 with Keras 3.15 and tf_keras
+    cd tests && python -m golden.make_keras_models      # TensorFlow 2.21 with Keras 3.15 and tf_keras
 
 Per framework ("keras3", "keras2") and case: the model's configuration as its files hold it, the names of its weights,
 and the classes of its layers. `CASES` says of each one whether it computes what keras.applications' ResNet does

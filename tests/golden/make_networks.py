@@ -1,23 +1,23 @@
 """Writes the golden networks of this folder: small checkpoints, and what their own frameworks compute with them.
 
-    python tests/golden/make_networks.py torch      # PyTorch 2.13: HRNet, and ResNet in torchvision's layout
-    python tests/golden/make_networks.py keras      # TensorFlow 2.21 with tf_keras: ResNet as keras.applications has it
+    cd tests
+    python -m golden.make_networks torch      # PyTorch 2.13: HRNet, and ResNet in torchvision's layout
+    python -m golden.make_networks keras      # TensorFlow 2.21 with tf_keras: ResNet as keras.applications has it
 
-Every checkpoint is written by its framework and then compressed (xz). `networks-torch.npz` and `networks-keras.npz`
-hold the framework's outputs for `IMAGES` by checkpoint. Weights are rounded so that they compress; every batch
-normalisation has statistics and parameters that an unfolded layer would miss.
+The checkpoints that the framework wrote lie in `networks-torch.tar.xz` and `networks-keras.tar.xz`, its outputs for
+`IMAGES` by checkpoint in `networks-torch.npz` and `networks-keras.npz`. Weights take few values so that they compress;
+every batch normalisation has statistics and parameters that an unfolded layer would miss.
 """
 
 from __future__ import annotations
 
-import lzma
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+from golden.packing import FOLDER, in_steps, pack
 
-FOLDER = Path(__file__).parent
 IMAGES = np.random.default_rng(152).integers(0, 256, (2, 3, 64, 64), np.uint8)
 DEPTHS = {50: (3, 4, 6, 3), 152: (3, 8, 36, 3)}
 
@@ -26,31 +26,37 @@ def pixels(channels: int) -> np.ndarray:
     return ((IMAGES[:, :channels] / 255 - 0.5) / 0.25).astype(np.float32)
 
 
-def drawn(rng: np.random.Generator, name: str, shape: tuple[int, ...], fan_in: int) -> np.ndarray:
-    """A weight by its kind, of four significant bits: kernels by He's rule, statistics away from 0 and 1."""
+def drawn(
+    rng: np.random.Generator, name: str, shape: tuple[int, ...], fan_in: int, *, fine: bool = False
+) -> np.ndarray:
+    """A weight by its kind: kernels with the spread of He's rule, statistics away from 0 and 1.
+
+    Kernels take two magnitudes. With `fine` every value has four significant bits: such a network's heatmaps keep their
+    maxima in half precision and in 8 bits.
+    """
     last = name.rsplit(".", 1)[-1].rsplit("/", 1)[-1].split(":")[0]
+    spread = np.sqrt(2 / fan_in)
+    if len(shape) > 1 and not fine:
+        large = 2 ** np.rint(np.log2(spread / np.sqrt((1 + 1 / 16) / 2)))
+        return (large * rng.choice([-1, -1 / 4, 1 / 4, 1], shape)).astype(np.float32)
     if len(shape) > 1:
-        value = rng.normal(0, np.sqrt(2 / fan_in), shape)
+        value = rng.normal(0, spread, shape)
     elif last in ("running_var", "moving_variance"):
         value = rng.uniform(0.5, 1.5, shape)
     elif last in ("weight", "gamma"):
         value = rng.uniform(0.25, 0.75, shape)
     else:
         value = rng.normal(0, 0.1, shape)
+    if not fine:
+        return (np.rint(value * 16) / 16).astype(np.float32)
     part, exponent = np.frexp(value)
     return np.ldexp(np.round(part * 16) / 16, np.maximum(exponent, -8)).astype(np.float32)
-
-
-def keep(path: Path) -> None:
-    target = FOLDER / f"{path.name}.xz"
-    target.write_bytes(lzma.compress(path.read_bytes(), preset=9 | lzma.PRESET_EXTREME))
-    print(f"{target.name}: {target.stat().st_size} bytes")
 
 
 def checked(output: np.ndarray, name: str) -> np.ndarray:
     if not np.isfinite(output).all() or np.ptp(output) < 1e-2 or np.abs(output[0] - output[1]).max() < 1e-3:
         raise SystemExit(f"{name}: its output hardly depends on its input; it would not test anything")
-    return output.astype(np.float32)
+    return in_steps(output)
 
 
 def make_torch(folder: Path) -> dict[str, np.ndarray]:
@@ -59,21 +65,22 @@ def make_torch(folder: Path) -> dict[str, np.ndarray]:
     from spinescore.benchmarks.phantom.networks import HRNet, ResNet
 
     networks = {
-        "hrnet-legacy.pth": HRNet(2, 12, 3, stem=4),
-        "hrnet-zip.pth": HRNet(3, 24, 1, stem=4, modules=(1, 2, 2)),
-        "resnet152-corners4.pth": ResNet(DEPTHS[152], 2, 8),
-        "resnet50-corner4.pth": ResNet(DEPTHS[50], 2, 4, channels=1),
-        "resnet50-bridge.pth": ResNet(DEPTHS[50], 2, 2),
-        "resnet50-grades.pth": ResNet(DEPTHS[50], 2, 3),
+        "hrnet-legacy.pth": (0, HRNet(2, 12, 3, stem=4)),
+        "hrnet-zip.pth": (1, HRNet(3, 24, 1, stem=4, modules=(1, 2, 1))),
+        "resnet152-corners4.pth": (12, ResNet(DEPTHS[152], 2, 8)),
+        "resnet50-corner4.pth": (7, ResNet(DEPTHS[50], 2, 4, channels=1)),
+        "resnet50-bridge.pth": (1, ResNet(DEPTHS[50], 2, 2)),
+        "resnet50-grades.pth": (0, ResNet(DEPTHS[50], 2, 3)),
     }
     outputs = {}
-    for seed, (name, network) in enumerate(networks.items()):
+    for name, (seed, network) in networks.items():
         rng = np.random.default_rng(seed)
         with torch.no_grad():
             for key, tensor in network.state_dict().items():
                 if tensor.is_floating_point():
                     fan_in = int(np.prod(tensor.shape[1:]))
-                    tensor.copy_(torch.from_numpy(drawn(rng, key, tuple(tensor.shape), fan_in)))
+                    values = drawn(rng, key, tuple(tensor.shape), fan_in, fine=name == "hrnet-legacy.pth")
+                    tensor.copy_(torch.from_numpy(values))
             network.eval()
             found = network(torch.from_numpy(pixels(network.conv1.in_channels))).numpy()
         outputs[name] = checked(found, name)
@@ -81,7 +88,6 @@ def make_torch(folder: Path) -> dict[str, np.ndarray]:
         state = network.state_dict()
         content = {"epoch": 3, "model": "pose_hrnet", "state_dict": {f"module.{k}": v for k, v in state.items()}}
         torch.save(content if legacy else state, folder / name, _use_new_zipfile_serialization=not legacy)
-        keep(folder / name)
     return outputs
 
 
@@ -118,24 +124,24 @@ def make_keras(folder: Path) -> dict[str, np.ndarray]:
         return keras.Model(backbone.input, keras.layers.Dense(classes, name="corner_grade")(x))
 
     networks = {
-        "keras-resnet152-corners4.h5": whole(152, 8),
-        "keras-resnet50-corner4.h5": transfer(50, 4),
-        "keras-resnet50-bridge.h5": whole(50, 2),
-        "keras-resnet50-grades-softmax.h5": whole(50, 3, "softmax"),
+        "keras-resnet152-corners4.h5": (2, whole(152, 8)),
+        "keras-resnet50-corner4.h5": (6, transfer(50, 4)),
+        "keras-resnet50-bridge.h5": (2, whole(50, 2)),
+        "keras-resnet50-grades-softmax.h5": (0, whole(50, 3, "softmax")),
     }
     outputs = {}
-    for seed, (name, network) in enumerate(networks.items()):
+    for name, (seed, network) in networks.items():
         rng = np.random.default_rng(seed)
         for variable in network.weights:
             variable.assign(drawn(rng, variable.name, tuple(variable.shape), int(np.prod(variable.shape[:-1]))))
         outputs[name] = checked(network.predict(pixels(3).transpose(0, 2, 3, 1), verbose=0), name)
         network.save(folder / name) if "152" in name else network.save_weights(folder / name)
-        keep(folder / name)
     return outputs
 
 
 if __name__ == "__main__":
     framework = sys.argv[1]
     with tempfile.TemporaryDirectory() as temporary:
-        made = {"torch": make_torch, "keras": make_keras}[framework](Path(temporary))
-    np.savez_compressed(FOLDER / f"networks-{framework}.npz", **made)
+        outputs = {"torch": make_torch, "keras": make_keras}[framework](Path(temporary))
+        pack(f"networks-{framework}", Path(temporary))
+    np.savez_compressed(FOLDER / f"networks-{framework}.npz", **outputs)

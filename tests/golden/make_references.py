@@ -1,7 +1,8 @@
 """Writes the reference files of this folder by the lines of docs/weights.md: outputs of PyTorch and Keras.
 
-    python tests/golden/make_references.py torch      # PyTorch 2.13
-    python tests/golden/make_references.py keras      # TensorFlow 2.21 with tf_keras
+    cd tests
+    python -m golden.make_references torch      # PyTorch 2.13
+    python -m golden.make_references keras      # TensorFlow 2.21 with tf_keras
 
 `reference-localizer.npz` is hrnet-legacy.pth on pictures of 64x32 as these lines write it. The graders' files hold
 besides `images`, `outputs` and `kind` what the same network gives if its pictures are normalised in other ways
@@ -11,14 +12,15 @@ besides `images`, `outputs` and `kind` what the same network gives if its pictur
 from __future__ import annotations
 
 import contextlib
-import lzma
+import io
 import re
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
-from make_networks import DEPTHS, FOLDER
+from golden.make_networks import DEPTHS
+from golden.packing import FOLDER, contents
 
 IMAGENET = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
@@ -59,12 +61,6 @@ def normalised(grey: np.ndarray, way: str) -> np.ndarray:
 WAYS = ("imagenet", "bgr", "undivided", "none", "none255", "caffe", "caffe_rgb", "symmetric", "itself")
 
 
-def unpacked(name: str, folder: Path) -> Path:
-    path = folder / name
-    path.write_bytes(lzma.decompress((FOLDER / f"{name}.xz").read_bytes()))
-    return path
-
-
 def by_the_page(number: int, folder: Path, written: str, old: str = "", new: str = "", **names: object) -> bytes:
     """The file that program `number` of docs/weights.md writes, run in `folder`; `new` takes the place of `old`."""
     page = FOLDER.parent.parent / "docs" / "weights.md"
@@ -80,7 +76,8 @@ def make_torch(folder: Path) -> None:
     from spinescore.benchmarks.phantom.networks import HRNet, ResNet
 
     model = HRNet(2, 12, 3, stem=4)
-    state = torch.load(unpacked("hrnet-legacy.pth", folder))["state_dict"]
+    checkpoints = contents("networks-torch")
+    state = torch.load(io.BytesIO(checkpoints["hrnet-legacy.pth"]))["state_dict"]
     model.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
     grey = pictures(64, 32)
 
@@ -89,7 +86,7 @@ def make_torch(folder: Path) -> None:
     )
 
     grader = ResNet(DEPTHS[152], 2, 8)
-    grader.load_state_dict(torch.load(unpacked("resnet152-corners4.pth", folder)))
+    grader.load_state_dict(torch.load(io.BytesIO(checkpoints["resnet152-corners4.pth"])))
     grader.eval()
     grey = pictures(64, 64)
     found = {}
@@ -110,7 +107,9 @@ def make_keras(folder: Path) -> None:
         return x
 
     model = resnet.ResNet(stack, False, True, "resnet50", weights=None, input_shape=(64, 64, 3), classes=3)
-    model.load_weights(unpacked("keras-resnet50-grades-softmax.h5", folder))
+    checkpoint = folder / "keras-resnet50-grades-softmax.h5"
+    checkpoint.write_bytes(contents("networks-keras")[checkpoint.name])
+    model.load_weights(checkpoint)
     grey = pictures(64, 64)
 
     model.save(folder / "resnet152.keras")

@@ -1,7 +1,7 @@
 """Writes `shipped-torch.npz`: what the shipped bundle's own PyTorch networks, rebuilt from its tensors, give.
 
     python -m spinescore.benchmarks.phantom.rebuilt --out DIR      # PyTorch 2.13
-    python tests/golden/make_shipped.py DIR
+    cd tests && python -m golden.make_shipped DIR
 
 `localizer` are the heatmaps of every ninth picture of DIR's REF file, one for each region; `grader` all logits of the
 other one. The pictures lie in the bundle (`benchmarks.phantom.rebuilt.pictures`).
@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from golden.packing import FOLDER, in_steps
 
 EVERY = {"localizer": 9, "grader": 1}
 
@@ -20,5 +21,5 @@ if __name__ == "__main__":
     outputs = {}
     for kind, every in EVERY.items():
         with np.load(Path(sys.argv[1]) / f"ref-{kind}.npz") as reference:
-            outputs[kind] = reference["outputs"][::every]
-    np.savez_compressed(Path(__file__).with_name("shipped-torch.npz"), **outputs)
+            outputs[kind] = in_steps(reference["outputs"][::every])
+    np.savez_compressed(FOLDER / "shipped-torch.npz", **outputs)

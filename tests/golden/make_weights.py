@@ -1,10 +1,10 @@
-"""Writes the checkpoints in `weights`: what trainings leave around the network's own tensors, from PyTorch itself.
+"""Writes `weights.tar.xz`: what trainings leave around the network's own tensors, from PyTorch itself.
 
-    python tests/golden/make_weights.py      # PyTorch 2.13
+    cd tests && python -m golden.make_weights      # PyTorch 2.13
 
-Every tensor's values follow from its official name and shape (`values` of make_checkpoints, variances without a sign),
-so that the tests know what each file must give. The files are packed by xz. mmengine is not needed: its HistoryBuffer
-stands here as a class of the same name, as a pickle keeps no more of it than name and state.
+Every tensor's values follow from its official name and shape (`values` and `two_values` of make_checkpoints),
+so that the tests know what each file must give. mmengine is not needed: its HistoryBuffer stands here as a class of
+the same name, as a pickle keeps no more of it than name and state.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import collections
 import enum
 import functools
-import lzma
 import sys
 import tempfile
 import types
@@ -22,12 +21,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from make_checkpoints import TORCH_SHAPES, values
+from golden.make_checkpoints import TORCH_SHAPES, two_values, values
+from golden.packing import pack
 from torch import nn
 
 from spinescore.benchmarks.phantom.networks import HRNet
-
-HERE = Path(__file__).parent / "weights"
 
 State = dict[str, torch.Tensor]
 
@@ -61,11 +59,13 @@ class DictConfig(dict):  # type: ignore[type-arg]
 
 def hrnet(offset: float = 0.0) -> State:
     """A complete HRNet, as thin as can be."""
-    shapes = {name: tensor.shape for name, tensor in HRNet(1, 12, stem=1, modules=(1, 1, 1)).state_dict().items()}
-    counters = {name: torch.tensor(7) for name in shapes if name.endswith("num_batches_tracked")}
-    drawn = {name: np.asarray(values(name, tuple(shape)) + offset, np.float32) for name, shape in shapes.items()}
-    drawn = {name: np.abs(value) if name.endswith("running_var") else value for name, value in drawn.items()}
-    return {name: counters.get(name, torch.from_numpy(value)) for name, value in drawn.items()}
+    state = HRNet(1, 12, stem=1, modules=(1, 1, 1)).state_dict()
+    return {
+        name: torch.from_numpy(two_values(name, tuple(tensor.shape)) + np.float32(offset))
+        if tensor.ndim
+        else torch.tensor(7)
+        for name, tensor in state.items()
+    }
 
 
 def openmmlab(state: State, head: str) -> State:
@@ -146,10 +146,6 @@ def make(folder: Path) -> None:
 
 if __name__ == "__main__":
     torch.manual_seed(0)
-    with tempfile.TemporaryDirectory() as made:
-        make(Path(made))
-        HERE.mkdir(exist_ok=True)
-        for path in Path(made).iterdir():
-            packed = lzma.compress(path.read_bytes(), preset=9)
-            (HERE / f"{path.name}.xz").write_bytes(packed)
-            print(path.name, path.stat().st_size, len(packed))
+    with tempfile.TemporaryDirectory() as temporary:
+        make(Path(temporary))
+        pack("weights", Path(temporary))

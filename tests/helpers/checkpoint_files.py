@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
-import lzma
 import pickle
 import zipfile
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+from golden.packing import contents
 
-GOLDEN = Path(__file__).parents[1] / "golden"
-NAMES = sorted(path.stem for path in (GOLDEN / "checkpoints").glob("*.xz"))
-
-_spec = importlib.util.spec_from_file_location("make_checkpoints", GOLDEN / "make_checkpoints.py")
-assert _spec is not None
-assert _spec.loader is not None
-maker = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(maker)
-
-
-@cache
-def golden(name: str) -> bytes:
-    return lzma.decompress((GOLDEN / "checkpoints" / f"{name}.xz").read_bytes())
+CHECKPOINTS = {**contents("checkpoints-torch"), **contents("checkpoints-keras")}  # by name
 
 
 def torch_zip(root: object, storages: dict[str, bytes] | None = None, *, method: int = zipfile.ZIP_STORED) -> bytes:
@@ -113,8 +99,3 @@ def saved(root: object) -> bytes:
 
     pickle_bytes = b"\x80\x02" + pickled(root) + b"."
     return torch_zip(pickle_bytes, {str(number): array.tobytes() for number, array in enumerate(storages.values())})
-
-
-def unpacked_weights(name: str) -> bytes:
-    """The file `name` of make_weights.py."""
-    return lzma.decompress((GOLDEN / "weights" / f"{name}.xz").read_bytes())

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import lzma
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+from golden.packing import FOLDER, contents
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from spinescore.runtime.phantom import write_study
-
-GOLDEN = Path(__file__).parent.parent / "golden"
 
 IMAGES = np.random.default_rng(152).integers(0, 256, (2, 3, 64, 64), np.uint8)  # as make_networks.py draws them
 
@@ -35,13 +33,17 @@ SMALL = {kind: {"input": {**fields["input"], "preprocessing": "imagenet"}} for k
 def unpacked(name: str, folder: Path) -> Path:
     """The golden checkpoint `name` as its framework wrote it, in `folder`."""
     path = folder / name
-    path.write_bytes(lzma.decompress((GOLDEN / f"{name}.xz").read_bytes()))
+    path.write_bytes(contents(f"networks-{_framework(name)}")[name])
     return path
+
+
+def _framework(name: str) -> str:
+    return "keras" if name.startswith("keras") else "torch"
 
 
 def golden_run(name: str, channels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The input of the golden network `name`, as make_networks.py normalises it, and its framework's output."""
-    with np.load(GOLDEN / f"networks-{'keras' if name.startswith('keras') else 'torch'}.npz") as archive:
+    with np.load(FOLDER / f"networks-{_framework(name)}.npz") as archive:
         return ((IMAGES[:, :channels] / 255 - 0.5) / 0.25).astype(np.float32), archive[name]
 
 

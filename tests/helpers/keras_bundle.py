@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import lzma
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,13 +16,13 @@ import numpy as np
 
 from helpers import tiny
 from helpers.golden_bundle import write_golden_bundle
+from helpers.golden_networks import unpacked
 from spinescore.export.checkpoints import read_checkpoint
 from spinescore.export.int8 import calibrate, layers, quantize
 from spinescore.export.resnet152 import build_resnet
 from spinescore.export.sessions import run_model
 from spinescore.runtime.manifest.tolerances import Tolerances
 
-CHECKPOINT = Path(__file__).parents[1] / "golden" / "keras-resnet50-corner4.h5.xz"
 CHANNELS, CROPS = 3, 24  # two radiographs of six discs, each crop as it is and flipped
 LOOSE = Tolerances(grade_flips=1.0, radiograph_total=36.0)  # random weights: what 8 bits change is no matter here
 
@@ -32,8 +31,7 @@ def write_keras_bundle(folder: Path) -> Path:
     size = {f"grader.input.{name}": [value] * CHANNELS for name, value in (("mean", 0.5), ("std", 0.25))}
     changes = {"grader.head": "corner4", "grader.input.channels": 1, "tolerances": asdict(LOOSE)}
     write_golden_bundle(folder, "none", int8=True, **changes)
-    checkpoint = folder / "grader.h5"
-    checkpoint.write_bytes(lzma.decompress(CHECKPOINT.read_bytes()))
+    checkpoint = unpacked("keras-resnet50-corner4.h5", folder)
     plain = build_resnet(read_checkpoint(checkpoint).tensors, tiny.CROP, tiny.CROP)
     checkpoint.unlink()
     pictures = np.random.default_rng(0).integers(0, 256, (CROPS, 8, 8), np.uint8).repeat(8, axis=1).repeat(8, axis=2)

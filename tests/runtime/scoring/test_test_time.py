@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from golden.packing import FOLDER
 
-from helpers.golden_networks import IMAGES
+from helpers.golden_networks import IMAGES, unpacked
 from helpers.scoring import CERVICAL, LUMBAR, assert_found, checked
 from helpers.tiny import write_bundle
 from spinescore.kernels.average import AverageSpec, Run, average
@@ -23,7 +22,6 @@ from spinescore.runtime.engines.openvino import OpenVinoEngine
 from spinescore.runtime.scoring.budget import Effort
 from spinescore.runtime.scoring.geometry import scaled_rois, whole_image
 
-GOLDEN = Path(__file__).parents[2] / "golden"
 STUDY = (CERVICAL.radiograph, LUMBAR.radiograph)
 ALL = ([1.5, 1.0, 0.5], True, True)
 CASES = [  # test time, passes, alignment
@@ -37,20 +35,18 @@ CASES = [  # test time, passes, alignment
 @pytest.fixture(scope="module")
 def flip_golden(tmp_path_factory):
     """The graph of hrnet-legacy.pth for any size, its images, and what PyTorch gave."""
-    import lzma
 
     from spinescore.export.checkpoints import read_checkpoint
     from spinescore.export.graph import free_size
     from spinescore.export.hrnet import build_hrnet
 
     folder = tmp_path_factory.mktemp("flip")
-    path = folder / "hrnet-legacy.pth"
-    path.write_bytes(lzma.decompress((GOLDEN / f"{path.name}.xz").read_bytes()))
+    path = unpacked("hrnet-legacy.pth", folder)
     model = build_hrnet(read_checkpoint(path).tensors, 64, 64)
     free_size(model)
     onnx.save(model, str(folder / "localizer.fp32.onnx"))
     images = ((IMAGES / 255 - 0.5) / 0.25).astype(np.float32)
-    with np.load(GOLDEN / "flip-test.npz") as archive:
+    with np.load(FOLDER / "flip-test.npz") as archive:
         return folder / "localizer.fp32.onnx", images, dict(archive)
 
 

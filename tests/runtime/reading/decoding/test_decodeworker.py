@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,9 +12,17 @@ import pytest
 from pydicom import uid
 from pydicom.encaps import encapsulate
 
+from helpers.decoding_worker import (  # noqa: F401  # its fixture is for every test
+    DECLARED,
+    FRAME,
+    NAME,
+    decoded,
+    fresh_pool,
+    imagecodecs,
+    running,
+)
 from helpers.dicom_files import COLUMNS, ROWS, picture, radiograph_dataset, write
 from helpers.tiny import write_bundle
-from spinescore.benchmarks import decodecost
 from spinescore.runtime import Scorer
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices.host import HostDevice
@@ -28,11 +34,6 @@ from spinescore.runtime.reading.decoding.pool import DecoderLost
 from spinescore.runtime.reading.pixelformat import PixelFormat
 from spinescore.runtime.reading.studies import load_radiograph, load_study
 
-imagecodecs = pytest.importorskip("imagecodecs", reason="the codestreams of this module are written with imagecodecs")
-
-DECLARED = PixelFormat(ROWS, COLUMNS, 16, 16, 15, False, "MONOCHROME2")
-FRAME = imagecodecs.jpegls_encode(picture(16))
-NAME = codecs.installed(uid.JPEGLSLossless)[0]
 # A worker's program with a decoder for one test: `f` is the codestream, `{}` the body of the function.
 REPLACED = """
 import os, sys, time
@@ -47,19 +48,6 @@ main(sys.argv[1])
 """
 
 
-@pytest.fixture(autouse=True)
-def fresh_pool(monkeypatch) -> Iterator[None]:
-    monkeypatch.delenv(decode.IN_PROCESS_VARIABLE, raising=False)
-    monkeypatch.setattr(pool.Pool, "_pools", {})
-    yield
-    pool.stop()
-
-
-def running(body: str) -> Callable[[str], list[str]]:
-    """Replace the command that starts a worker by one that runs `body`."""
-    return lambda file: [sys.executable, "-c", body, file, *sys.path]
-
-
 @pytest.fixture
 def replace_decoder(monkeypatch):
     def replace(body: str) -> None:
@@ -71,10 +59,6 @@ def replace_decoder(monkeypatch):
 
 def idle() -> list[int]:
     return [worker._process.pid for worker in pool.Pool.of_this_process()._idle]
-
-
-def decoded(frame: bytes = FRAME, timeout_s: float | None = None) -> np.ndarray:
-    return decode.run_apart(NAME, frame, uid.JPEGLSLossless, DECLARED, timeout_s)
 
 
 def file_of(frame: bytes, path: Path) -> Path:
@@ -221,98 +205,3 @@ def test_an_answer_that_is_none(monkeypatch, answer: str) -> None:
     with pytest.raises(DecoderLost):
         decoded()
     assert idle() == []
-
-
-def test_a_worker_that_died_idle_is_replaced() -> None:
-    decoded()
-    worker = pool.Pool.of_this_process()._idle[0]
-    worker._process.kill()
-    worker._process.wait()
-    np.testing.assert_array_equal(decoded(), picture(16))
-
-
-def test_a_worker_ends_with_its_input() -> None:
-    decoded()
-    worker = pool.Pool.of_this_process()._idle[0]
-    worker._input.close()
-    assert worker._process.wait(60) == 0
-
-
-def test_nothing_is_left_behind() -> None:
-    """The process ends cleanly: no warning, no worker that lives on, no file left."""
-    code = f"""
-import os, sys
-import numpy as np
-from spinescore.runtime.reading.decoding import decode, pool
-from spinescore.runtime.reading.pixelformat import PixelFormat
-declared = PixelFormat({ROWS}, {COLUMNS}, 16, 16, 15, False, "MONOCHROME2")
-decode.run_apart({NAME!r}, bytes.fromhex({FRAME.hex()!r}), {str(uid.JPEGLSLossless)!r}, declared)
-print(pool.Pool.of_this_process()._idle[0]._process.pid)
-"""
-    ended = subprocess.run([sys.executable, "-X", "dev", "-W", "error", "-c", code], capture_output=True, timeout=120)
-    assert (ended.returncode, ended.stderr) == (0, b"")
-    if sys.platform == "linux":
-        assert not Path("/proc", ended.stdout.decode().strip()).exists()
-        assert list(Path("/dev/shm").glob("spinescore*")) == []
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="open files are counted in /proc")
-def test_stopping_closes_every_file() -> None:
-    def open_files() -> int:
-        return len(list(Path("/proc/self/fd").iterdir()))
-
-    before = open_files()
-    decoded()
-    assert open_files() > before
-    pool.stop()
-    assert open_files() == before
-
-
-def test_a_worker_loads_little() -> None:
-    code = (
-        "import sys; import spinescore.runtime.reading.decoding.worker; "
-        "print(sorted({'cv2', 'onnxruntime', 'pydicom', 'multiprocessing'} & set(sys.modules)))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b"[]"
-
-
-def no_worker(monkeypatch) -> None:
-    monkeypatch.setattr(pool, "_Worker", lambda: pytest.fail("a worker was started"))
-
-
-def test_switched_off(monkeypatch) -> None:
-    no_worker(monkeypatch)
-    monkeypatch.setenv(decode.IN_PROCESS_VARIABLE, "1")
-    np.testing.assert_array_equal(decoded(), picture(16))
-    monkeypatch.setenv(decode.IN_PROCESS_VARIABLE, "0")
-    assert not decode.in_process()
-
-
-def test_frozen_and_embedded_applications_are_not_started_again(monkeypatch) -> None:
-    no_worker(monkeypatch)
-    with monkeypatch.context() as frozen:
-        frozen.setattr(sys, "frozen", True, raising=False)
-        np.testing.assert_array_equal(decoded(), picture(16))
-    for executable in ("/opt/console/viewer", "C:/console/viewer.exe", None):
-        monkeypatch.setattr(processes.spawn, "get_executable", lambda name=executable: name)
-        np.testing.assert_array_equal(decoded(), picture(16))
-
-
-@pytest.mark.parametrize("start", ["raise SystemExit(3)", "import os; os.abort()"])
-def test_a_worker_that_does_not_start(monkeypatch, start: str) -> None:
-    monkeypatch.setattr(pool, "_command", running(start))
-    np.testing.assert_array_equal(decoded(), picture(16))
-    assert decode.in_process()  # it is not tried again for every image
-
-
-@pytest.mark.parametrize(("stated", "limit_s"), [("", 5.0), ("2.5", 2.5), ("0", 5.0), ("-1", 5.0), ("nan", 5.0),
-                                                 ("inf", 5.0), ("soon", 5.0)])  # fmt: skip
-def test_time_limit(monkeypatch, stated: str, limit_s: float) -> None:
-    monkeypatch.setenv(decode.TIMEOUT_VARIABLE, stated)
-    assert decode.time_limit_s() == limit_s
-
-
-def test_its_cost_can_be_measured() -> None:
-    found = decodecost.measure(2)
-    assert min(found["worker_ms"]["p50"], found["copy_in_process_ms"]["p50"], found["first_ms"]) > 0
-    np.testing.assert_array_equal(decoded(), picture(16))  # the decoders are what they were
