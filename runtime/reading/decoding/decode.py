@@ -53,7 +53,7 @@ __all__ = [
 IN_PROCESS_VARIABLE = "SPINESCORE_DECODE_IN_PROCESS"
 TIMEOUT_VARIABLE = "SPINESCORE_DECODE_TIMEOUT_S"
 DEFAULT_TIMEOUT_S = 5.0
-_LAST_PIXELS = 8  # of the last row: as wide as a block of JPEG
+_MISSING_ROWS = 32  # a missing part of less than one in so many rows is not looked for
 _FILLING = bytes(range(1, 255)) * 4  # no 0xFF, which would begin a marker
 
 
@@ -79,11 +79,7 @@ def decode_pixels(
             READING.debug("decoder %s failed on an image of transfer syntax %s; the next one is tried", codec, syntax)
             continue
         READING.debug("%d x %d pixels of %s decoded by %s", *pixels.shape[:2], syntax, codec)
-        if (
-            syntax in JPEG
-            and np.ptp(pixels[-1, -_LAST_PIXELS:]) == 0
-            and _ran_out(codec, codestream, syntax, declared, pixels)
-        ):
+        if syntax in JPEG and _ran_out(codec, codestream, syntax, declared, pixels):
             raise corrupt(source, "has a compressed image of which a part is missing")
         return _within_range(pixels, declared, codestream, syntax, source, notes), codec
     if not faults:
@@ -109,11 +105,14 @@ def run_apart(
 
 
 def _ran_out(codec: str, codestream: bytes, syntax: str, declared: PixelFormat, pixels: NDArray[np.integer]) -> bool:
-    """Return whether a JPEG codestream ended before its last pixel.
+    """Return whether a JPEG codestream ended before its last rows.
 
-    The codec says nothing then, and repeats the last grey up to the last pixel. With more bytes before the end of the
-    image it fills in other greys, which a codestream that is whole never uses.
+    The codec says nothing then, and repeats the last grey up to the last pixel, as in the black frame of many
+    radiographs. With more bytes before the end of the image it fills in other greys; of a codestream that is whole
+    it never reads them.
     """
+    if np.ptp(pixels[-max(1, len(pixels) // _MISSING_ROWS) :]):
+        return False
     end = codestream.rindex(END_OF_IMAGE)
     try:
         filled = run_apart(codec, codestream[:end] + _FILLING + codestream[end:], syntax, declared)
