@@ -16,7 +16,7 @@ from typing import Any
 
 from spinescore.runtime.files import SMALL_FILE_BYTES, read_bytes
 
-__all__ = ["MAX_DEPTH", "parse_json", "read_json"]
+__all__ = ["MAX_DEPTH", "json_lines", "parse_json", "read_json"]
 
 MAX_DEPTH = 64  # nested arrays and objects; a report has 8
 
@@ -53,6 +53,16 @@ def parse_json(text: str | bytes, *, any_number: bool = False) -> Any:
 def read_json(path: str | os.PathLike[str], limit: int = SMALL_FILE_BYTES, *, any_number: bool = False) -> Any:
     """Return the value of a JSON file of at most `limit` bytes. Raises `OSError`, or `ValueError` as `parse_json`."""
     return parse_json(read_bytes(path, limit), any_number=any_number)
+
+
+def json_lines(text: str) -> list[tuple[int, str]]:
+    """Return the numbered lines of JSON Lines; none if the text is one document, or no JSON."""
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    try:
+        parse_json(lines[0][1] if len(lines) > 1 else "")
+    except ValueError:
+        return []
+    return lines
 
 
 def _integer(digits: str) -> int:

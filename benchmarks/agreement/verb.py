@@ -12,7 +12,7 @@ from spinescore.runtime.outputs.figures import FIGURE_FORMATS
 from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED
 from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, check_out, check_paths, say, show, show_json
 from spinescore.runtime.verbs.extras import check_library
-from spinescore.runtime.verbs.options import add_figures
+from spinescore.runtime.verbs.figures import add_figures
 from spinescore.runtime.verbs.rules import window_years
 
 __all__ = ["add_arguments", "run"]

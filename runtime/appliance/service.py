@@ -196,11 +196,12 @@ def _stuck(silent_s: Mapping[str, float]) -> list[Fault]:
 
     Exchanges over the network end by themselves. A lookup of a name, or a folder on another machine, cannot be ended.
     """
-    text = (
-        "a delivery to the destination {} has hung for {:g} min; look at the name server, or at the disk of its folder"
-    )
-    return [Fault("destination-unreachable", text.format(name, _STUCK_S / 60))
-            for name, seconds in silent_s.items() if seconds >= _STUCK_S]  # fmt: skip
+    advice = "look at the name server, or at the disk of its folder"
+    return [
+        Fault("destination-unreachable", f"a delivery to {name} has hung for {_STUCK_S / 60:g} min; {advice}")
+        for name, seconds in silent_s.items()
+        if seconds >= _STUCK_S
+    ]
 
 
 def _web(config: Config) -> None:

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from spinescore.runtime.csvfile import csv_rows, read_csv_text
 from spinescore.runtime.followup.days import stated_day
-from spinescore.runtime.followup.reportfiles import json_lines
-from spinescore.runtime.jsonfile import parse_json
+from spinescore.runtime.jsonfile import json_lines, parse_json
 from spinescore.runtime.study import ALL_SITES
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from spinescore.runtime.files import read_bytes
-from spinescore.runtime.jsonfile import parse_json
+from spinescore.runtime.jsonfile import json_lines
 from spinescore.runtime.scoring.report import StudyReport
 
-__all__ = ["SUFFIXES", "json_lines", "read_reports"]
+__all__ = ["SUFFIXES", "read_reports"]
 
 SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})
 
@@ -30,16 +30,6 @@ def read_reports(path: Path) -> Iterator[tuple[str, StudyReport | ValueError]]:
         return
     lines = {f":{number}": line for number, line in json_lines(text)}
     yield from ((place, _read(part)) for place, part in (lines or {"": text}).items())
-
-
-def json_lines(text: str) -> list[tuple[int, str]]:
-    """Return the numbered lines of JSON Lines; none if the text is one document, or no JSON."""
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    try:
-        parse_json(lines[0][1] if len(lines) > 1 else "")
-    except ValueError:
-        return []
-    return lines
 
 
 def _read(text: str) -> StudyReport | ValueError:

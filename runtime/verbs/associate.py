@@ -10,7 +10,7 @@ from typing import Any
 from spinescore.runtime.outputs.figures import figure_files
 from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, check_out, check_paths, say, show, show_json
 from spinescore.runtime.verbs.extras import check_library, check_plots
-from spinescore.runtime.verbs.options import add_figures
+from spinescore.runtime.verbs.figures import add_figures
 
 __all__ = ["add_arguments", "run"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from spinescore.runtime.outputs.figures import figure_files
 from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, check_out, check_paths, say, show
 from spinescore.runtime.verbs.extras import check_library, check_plots
-from spinescore.runtime.verbs.options import add_figures
+from spinescore.runtime.verbs.figures import add_figures
 from spinescore.runtime.verbs.rules import add_rules, rules_of
 
 if TYPE_CHECKING:

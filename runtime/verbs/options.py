@@ -20,7 +20,6 @@ __all__ = [
     "add_build",
     "add_bundle",
     "add_engine",
-    "add_figures",
     "add_localizer",
     "add_scorer",
     "add_strict",
@@ -135,24 +134,6 @@ def add_action(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
 def add_bundle(parser: argparse.ArgumentParser) -> None:
     """Add the bundle as a positional argument, for verbs that show or change a bundle."""
     parser.add_argument("bundle", metavar="BUNDLE", help="bundle: a folder, or the name of a shipped bundle")
-
-
-def add_figures(parser: argparse.ArgumentParser, pictures: str = "the picture") -> None:
-    """Add `--figures`, for verbs that draw `pictures`: PNG and the formats that it names."""
-
-    def formats(text: str) -> tuple[str, ...]:
-        from spinescore.runtime.outputs.figures import FIGURE_FORMATS
-
-        names = [name.strip().lower() for name in text.split(",")]
-        for name in names:
-            if name not in FIGURE_FORMATS:
-                raise argparse.ArgumentTypeError(
-                    f"there is no format of figures {name!r}; the formats are {', '.join(FIGURE_FORMATS)}"
-                )
-        return tuple(dict.fromkeys(("png", *names)))
-
-    text = f"formats of {pictures} besides PNG: svg, pdf or both"
-    parser.add_argument("--figures", type=formats, default=("png",), metavar="F[,F]", help=text)
 
 
 def add_strict(parser: argparse.ArgumentParser) -> None:

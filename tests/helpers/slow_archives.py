@@ -6,11 +6,29 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, evt
+from pynetdicom.sop_class import SecondaryCaptureImageStorage
+
+from spinescore.runtime.appliance.sending.delivery import Parcel
 
 Prepare = Callable[[threading.Event], dict]
+
+
+def capture_parcel(folder: Path, size: int = 2) -> Parcel:
+    """A secondary capture with so many bytes of pixels, to deliver."""
+    ds = Dataset()
+    ds.SOPClassUID, ds.SOPInstanceUID = SecondaryCaptureImageStorage, "1.2.3.4.7"
+    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.Modality = "1.2.3.4", "1.2.3.4.5", "OT"
+    ds.BitsAllocated, ds.PixelRepresentation, ds.PixelData = 8, 0, bytes(size)
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.save_as(folder / "sc.dcm", enforce_file_format=True)
+    return Parcel(folder / "sc.dcm", "sc", "", "1.2.3.4.7", "1.2.3.4", 1)
 
 
 def sip(end: threading.Event) -> dict:

@@ -10,8 +10,6 @@ import pytest
 pytest.importorskip("pynetdicom")
 
 from pydicom import Dataset
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import (
     SecondaryCaptureImageStorage,
@@ -21,6 +19,7 @@ from pynetdicom.sop_class import (
 )
 
 from helpers.appliance import FakeClock
+from helpers.slow_archives import capture_parcel
 from spinescore.runtime.appliance import service
 from spinescore.runtime.appliance.configuration.config import Destination, Tls
 from spinescore.runtime.appliance.fault import Unsent
@@ -32,14 +31,7 @@ CLASSES = (SecondaryCaptureImageStorage, StudyRootQueryRetrieveInformationModelF
 
 @pytest.fixture(scope="module")
 def parcel(tmp_path_factory):
-    path = tmp_path_factory.mktemp("result") / "sc.dcm"
-    ds = Dataset()
-    ds.SOPClassUID, ds.SOPInstanceUID = SecondaryCaptureImageStorage, "1.2.3.4.7"
-    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.Modality = "1.2.3.4", "1.2.3.4.5", "OT"
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.save_as(path, enforce_file_format=True)
-    return Parcel(path, "sc", "", "1.2.3.4.7", "1.2.3.4", 1)
+    return capture_parcel(tmp_path_factory.mktemp("result"))
 
 
 class Answers:

@@ -11,22 +11,30 @@ import pytest
 pytest.importorskip("pynetdicom")
 pytest.importorskip("dicomweb_client")
 
-from pydicom import Dataset
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import evt
 from pynetdicom.sop_class import SecondaryCaptureImageStorage, StudyRootQueryRetrieveInformationModelFind
 
 from helpers.appliance import FakeClock
 from helpers.dicom_node import tls_of
-from helpers.slow_archives import claim, drip, drip_tls, go_on, ignore, listening, sip, sip_bytes, slow_archive
+from helpers.slow_archives import (
+    capture_parcel,
+    claim,
+    drip,
+    drip_tls,
+    go_on,
+    ignore,
+    listening,
+    sip,
+    sip_bytes,
+    slow_archive,
+)
 from helpers.web_archives import KINDS
 from spinescore.runtime.appliance import deadline, service, webclient
 from spinescore.runtime.appliance.configuration.endpoints import Web
 from spinescore.runtime.appliance.fault import Unsent
 from spinescore.runtime.appliance.network import client_context
 from spinescore.runtime.appliance.sending import senddicom
-from spinescore.runtime.appliance.sending.delivery import SENT, Parcel
+from spinescore.runtime.appliance.sending.delivery import SENT
 from spinescore.runtime.appliance.sending.senddicom import Archive, DicomDestination
 
 CLASSES = (SecondaryCaptureImageStorage, StudyRootQueryRetrieveInformationModelFind)
@@ -35,15 +43,7 @@ MORE_THAN_THE_BUFFERS = 16 << 20  # of both sockets together
 
 @pytest.fixture(scope="module")
 def parcel(tmp_path_factory):
-    path = tmp_path_factory.mktemp("result") / "sc.dcm"
-    ds = Dataset()
-    ds.SOPClassUID, ds.SOPInstanceUID = SecondaryCaptureImageStorage, "1.2.3.4.7"
-    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.Modality = "1.2.3.4", "1.2.3.4.5", "OT"
-    ds.BitsAllocated, ds.PixelRepresentation, ds.PixelData = 8, 0, bytes(MORE_THAN_THE_BUFFERS)
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.save_as(path, enforce_file_format=True)
-    return Parcel(path, "sc", "", "1.2.3.4.7", "1.2.3.4", 1)
+    return capture_parcel(tmp_path_factory.mktemp("result"), MORE_THAN_THE_BUFFERS)
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_a_delivery_that_hangs_is_told_and_the_process_lives_on(make):
         faults = appliance.index.rows("SELECT code, message FROM faults")
         assert len(faults) == count
     assert faults[0]["code"] == "destination-unreachable"
-    assert faults[0]["message"].startswith("a delivery to the destination vna has hung for 10 min; ")
+    assert faults[0]["message"].startswith("a delivery to vna has hung for 10 min; ")
 
 
 @pytest.mark.usefixtures("closed_clients")

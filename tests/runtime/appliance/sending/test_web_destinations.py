@@ -11,6 +11,7 @@ import sys
 import pytest
 
 pytest.importorskip("dicomweb_client")
+pytest.importorskip("pynetdicom")
 
 import numpy as np
 
