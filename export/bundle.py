@@ -198,6 +198,11 @@ def _warnings(trials: Sequence[Trial], strict: bool) -> list[str]:
     for trial in trials:
         stem = trial.network.stem
         warnings += [f"{stem}: {warning}" for warning in trial.network.warnings]
+        if trial.shows_one_picture:
+            warnings.append(
+                f"{stem}: its {len(trial.pictures)} golden pictures are all alike, so half precision and engines are "
+                "checked on hardly anything; give --golden radiographs on which the localizer finds the spine"
+            )
         if trial.int8 is not None and trial.int8.fault:
             if strict:
                 raise CheckpointError(f"{stem}: no INT8: {trial.int8.fault}; export without strict, or without INT8")

@@ -68,5 +68,10 @@ class Grader:
                         f"{', '.join(CLASSES[count])}; export the network again with its own order, which is brought "
                         "to this one"
                     )
+        if self.bridge_threshold == 0:
+            raise ValueError(
+                f"{dotted(path, 'bridge_threshold')}: with 0 every disc is a bridge, whatever it shows; give the mean "
+                "probability from which a disc is one, 0.5 for example"
+            )
         if self.input.height != self.input.width:
             raise ValueError(f"{dotted(path, 'input')}: crops are square, so height and width must be equal")

@@ -24,6 +24,11 @@ def said(path, **fields):
     return str(caught.value)
 
 
+def test_a_threshold_that_makes_every_disc_a_bridge():
+    assert "grader.bridge_threshold: with 0 every disc is a bridge" in said("grader", bridge_threshold=0.0)
+    assert Manifest.from_dict(changed("grader", bridge_threshold=1e-6)).grader.bridge_threshold == 1e-6
+
+
 @pytest.mark.parametrize("part", ["localizer", "grader"])
 @pytest.mark.parametrize(
     ("fields", "parts"),
