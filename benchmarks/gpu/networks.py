@@ -62,7 +62,7 @@ class StillNetwork:
     Heatmaps show a spine, logits are random.
     """
 
-    framework, capturable = "none: outputs that stand still", True
+    framework, capturable, rows = "none: outputs that stand still", True, 1
 
     def __init__(
         self, path: Path, input_shape: tuple[int, ...], output_shape: tuple[int, ...], values: Any, queue: Any

@@ -135,7 +135,7 @@ def _networks_alone(torch: Any, peer: Any, full: Subject, until: float) -> float
 class _PlainEngine:
     """An ONNX Runtime session as most programs use it: arrays in, arrays out, on the CUDA provider."""
 
-    capturable = False
+    capturable, rows = False, 1
 
     def __init__(self, path: Any, precision: str) -> None:
         import onnxruntime

@@ -67,7 +67,7 @@ class TorchEngine:
     """An ONNX file of the exporter on PyTorch; see `spinescore.runtime.engines.Engine`."""
 
     precision, dtype = "fp16", np.dtype(np.float16)
-    capturable = True
+    capturable, rows = True, 1
 
     def __init__(self, path: Path, gpu: Cuda) -> None:
         model = onnx.load(str(path))

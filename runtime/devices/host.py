@@ -40,8 +40,7 @@ class HostDevice:
     """Every verb runs when it is called; a replay runs only the views that are asked for.
 
     With two threads or more the two views of a replay run side by side, each in a thread of its own: one view's warp
-    uses the time that the other view's network leaves. Other batches are halved, unless a half is no multiple of the
-    batch for which an INT8 network is compiled.
+    uses the time that the other view's network leaves. Other batches are halved if their halves suit the engine.
     """
 
     kind = "cpu"
@@ -71,7 +70,6 @@ class HostDevice:
         self._greys = [_Greys(), _Greys()]
         self._marks: dict[str, list[int]] = {}
         self._engines: list[Engine[Array]] = []
-        self._rows: dict[int, int] = {}  # of INT8 networks, by the engine's id
 
     def allocate(self, shape: Sequence[int], dtype: DTypeLike) -> Array:
         return np.zeros(shape, dtype)
@@ -110,8 +108,6 @@ class HostDevice:
                 before(loading(path, precision))
             engine = open_on_cpu(self._choice, path, precision, self._threads, callers, rows)
             self._engines.append(engine)
-            if precision == "int8" and rows is not None:
-                self._rows[id(engine)] = rows
             return engine
 
         with ThreadPoolExecutor(callers, "spinescore-load") as pool:
@@ -163,8 +159,7 @@ class HostDevice:
         out[...] = average(heatmaps, spec, out.shape[2:], np.float32)
 
     def run(self, engine: Engine[Array], inputs: Array, outputs: Array) -> None:
-        rows = self._rows.get(id(engine), 1)
-        half = len(inputs) // (2 * rows) * rows
+        half = len(inputs) // (2 * engine.rows) * engine.rows
         if self._other is None or self._apart or not half:
             engine.run(inputs, outputs)
         else:

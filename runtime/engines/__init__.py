@@ -113,6 +113,10 @@ class Engine(Protocol[B]):
     file: Path  # the loaded file: a network, or an engine that was built from it
 
     @property
+    def rows(self) -> int:
+        """Return the number of which every batch is a multiple."""
+
+    @property
     def capturable(self) -> bool:
         """Return whether `run` may be recorded into a CUDA graph; if not, the device runs it between two graphs."""
 

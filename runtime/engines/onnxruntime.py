@@ -58,6 +58,7 @@ class OnnxRuntimeEngine:
     in half precision.
     """
 
+    rows = 1
     capturable = False  # the provider allocates while it runs, and may copy shapes to the host
 
     def __init__(

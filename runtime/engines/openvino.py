@@ -76,7 +76,7 @@ class OpenVinoEngine:
         self._requests: dict[tuple[Any, ...], tuple[Any, Array, Array]] = {}
         self._requested = 0  # how many requests were created, so that simultaneous callers get different models
         self._making = threading.Lock()
-        self._rows = rows if precision == "int8" else None
+        self._batch = rows if precision == "int8" else None
         try:
             core = openvino.Core()
             has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -86,7 +86,7 @@ class OpenVinoEngine:
                     "or int8."
                 )
             floating = "bf16" if has_bf16 and precision in ("bf16", "int8") else "f32"
-            self._models = _compiled(core, path, precision, floating, threads, callers, self._rows)
+            self._models = _compiled(core, path, precision, floating, threads, callers, self._batch)
             self._inputs, self._outputs = list(self._models[0].inputs), list(self._models[0].outputs)
         except EngineError:
             raise
@@ -97,6 +97,10 @@ class OpenVinoEngine:
             ) from error
         self._check_ends()
         _open.add(self)
+
+    @property
+    def rows(self) -> int:
+        return self._batch or 1
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -114,7 +118,7 @@ class OpenVinoEngine:
         if not self._models:
             raise EngineError(f"Network {self.name} is closed; open the device and its networks again.")
         try:
-            step = self._rows or len(inputs)
+            step = self._batch or len(inputs)
             for first in range(0, len(inputs), step):
                 part = slice(first, first + step)
                 self._request(inputs[part], outputs[part]).infer()

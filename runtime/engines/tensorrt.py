@@ -58,6 +58,8 @@ class TensorRTEngine:
     must be outside of a capture. The caller owns the buffers; references to them are kept.
     """
 
+    rows = 1
+
     def __init__(self, path: Path, onnx: Path, queue: CudaQueue) -> None:
         self.name, self.file, self._queue = path.name, path, queue
         self._sidecar = Sidecar.read(path)

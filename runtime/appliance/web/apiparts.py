@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["BINARY", "FILES", "TEXT", "Json", "an_object", "answer", "array", "content", "get", "or_null", "parameter",
-           "problems", "ref"]  # fmt: skip
+__all__ = ["BINARY", "FILES", "NUMBER", "TEXT", "Json", "an_object", "answer", "array", "content", "get", "or_null",
+           "parameter", "problems", "ref"]  # fmt: skip
 
 Json = dict[str, Any]
 
@@ -60,3 +60,7 @@ def or_null(schema: Json) -> Json:
 def ref(name: str) -> Json:
     """Return a reference to a schema of the document."""
     return {"$ref": f"#/components/schemas/{name}"}
+
+
+# Of paths with the number of a study.
+NUMBER: Json = {"parameters": [parameter("path", "number", {"type": "string", "pattern": "^[0-9]{1,15}$"})]}

@@ -6,6 +6,7 @@ from spinescore.runtime.appliance.store.reviews import VERDICTS
 from spinescore.runtime.appliance.store.studies import STATES
 from spinescore.runtime.appliance.web.apiparts import (
     BINARY,
+    NUMBER,
     TEXT,
     Json,
     an_object,
@@ -30,7 +31,6 @@ _TOTAL = or_null(an_object(value=or_null({"type": "number"}), status=TEXT, range
 
 def review_paths() -> Json:
     """Return the paths of readers."""
-    number = {"parameters": [parameter("path", "number", {"type": "string", "pattern": "^[0-9]{1,15}$"})]}
     unknown = {"404": "there is no such study"}
     view = get("The grey values of a radiograph: rows x columns, 16 bits, little endian; larger is brighter", {
         "200": content("the pixels; the head has Spinescore-Size, Spinescore-Window (centre, width), and as ETag the "
@@ -43,8 +43,8 @@ def review_paths() -> Json:
         **problems({"503": "there are too many listeners"})})  # fmt: skip
     events["get"]["parameters"] = [parameter("header", "Last-Event-ID", TEXT)]
     return {
-        "/v1/studies/{number}/views/{region}": {"parameters": [*number["parameters"], region], **view},
-        **{f"/v1/studies/{{number}}/{kind}": number | {"post": call} for kind, call in _calls(unknown).items()},
+        "/v1/studies/{number}/views/{region}": {"parameters": [*NUMBER["parameters"], region], **view},
+        **{f"/v1/studies/{{number}}/{kind}": NUMBER | {"post": call} for kind, call in _calls(unknown).items()},
         "/v1/events": events,
         "/": get("The way to the review page", {"307": {"description": "it leads to /review"}}),
         "/review": get("The review page", {"200": content("the page", "text/html", TEXT), **problems(_NO_FILE)}),

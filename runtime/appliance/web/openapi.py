@@ -9,6 +9,7 @@ from spinescore.runtime.appliance.store.studies import STATES
 from spinescore.runtime.appliance.web.apiparts import (
     BINARY,
     FILES,
+    NUMBER,
     TEXT,
     Json,
     an_object,
@@ -89,9 +90,9 @@ def _score() -> Json:
         "description": f"At most {MOST_FILES} files: DICOM ({_DICOM}), one zip archive of DICOM files ({_ZIP}), or raw "
         "frames (application/octet-stream) that the part request names.",
         "properties": {"request": ref("ScoreRequest")},
-        "additionalProperties": {"type": "string", "format": "binary"},
+        "additionalProperties": BINARY,
     }
-    raw = {"schema": {"type": "string", "format": "binary"}}
+    raw = {"schema": BINARY}
     query = [
         parameter("query", "budget_ms", {"type": "number", "minimum": 1, "maximum": 3600000}),
         parameter("query", "strict", {"type": "boolean"}),
@@ -139,7 +140,6 @@ def _file() -> Json:
 
 
 def _studies() -> Json:
-    number = {"parameters": [parameter("path", "number", {"type": "string", "pattern": "^[0-9]{1,15}$"})]}
     unknown = {"404": "there is no such study or result"}
     changed = {"200": answer("what was done, and the study", an_object(message=TEXT, study=ref("Study")))}
     files: Json = {"type": "object", "minProperties": 1, "additionalProperties": BINARY}
@@ -167,18 +167,18 @@ def _studies() -> Json:
                 "responses": {"202": answer("what became of each file", an_object(files=array(took)))}
                 | problems(limits | {"422": "no file was taken"})},
         },
-        "/v1/studies/{number}": number
+        "/v1/studies/{number}": NUMBER
         | get("A study", {"200": answer("the study", ref("Study"))} | problems(unknown)),
-        "/v1/studies/{number}/retry": number | {"post": {"summary": "Score a parked study again",
+        "/v1/studies/{number}/retry": NUMBER | {"post": {"summary": "Score a parked study again",
                                                          "responses": changed | again}},
-        "/v1/studies/{number}/deliver": number | {"post": {
+        "/v1/studies/{number}/deliver": NUMBER | {"post": {
             "summary": "Deliver the results of a study again", "responses": changed | again,
             "parameters": [parameter("query", "destination", TEXT)]}},
-        "/v1/studies/{number}/dismiss": number | {"post": {
+        "/v1/studies/{number}/dismiss": NUMBER | {"post": {
             "summary": "Give up deliveries of a study that wait or are parked", "responses": changed | again,
             "parameters": [parameter("query", "destination", TEXT)]}},
         "/v1/studies/{number}/results/{key}/{file}": {"parameters": [
-            *number["parameters"], parameter("path", "key", {"type": "string", "pattern": "^[0-9a-f]{64}$"}),
+            *NUMBER["parameters"], parameter("path", "key", {"type": "string", "pattern": "^[0-9a-f]{64}$"}),
             parameter("path", "file", {"type": "string", "pattern": f"^{FILES}$"})],
             "get": {"summary": "A result of a study", "responses": {"200": _file()} | problems(unknown)}},
         "/dicom-web/studies": {"post": {"summary": "STOW-RS (PS3.18, section 10.5)", "requestBody": {
@@ -196,8 +196,7 @@ def _report() -> Json:
 
 
 def _problem_schema() -> Json:
-    text = {"type": "string"}
-    schema = an_object(type=text, title=text, status={"type": "integer"}, detail=text, code=text, next_step=text)
+    schema = an_object(type=TEXT, title=TEXT, status={"type": "integer"}, detail=TEXT, code=TEXT, next_step=TEXT)
     schema["description"] = "RFC 9457, with a code of the table of codes (runtime/codes.md)."
     schema["properties"]["report"] = ref("Report")
     return schema
@@ -234,6 +233,6 @@ def _score_request() -> Json:
 
 
 def _score_answer() -> Json:
-    link, text = {"type": "string", "format": "uri-reference"}, {"type": "string"}
+    link = {"type": "string", "format": "uri-reference"}
     return an_object(report=ref("Report"), results={"type": "object", "additionalProperties": link},
-                   not_made={"type": "object", "additionalProperties": text})  # fmt: skip
+                   not_made={"type": "object", "additionalProperties": TEXT})  # fmt: skip
