@@ -12,7 +12,7 @@ import pytest
 
 from helpers import archive, tiny
 from spinescore.runtime import Scorer, cli, files
-from spinescore.runtime.archive import shards, studylists
+from spinescore.runtime.archive import scan, shards, studylists
 from spinescore.runtime.archive.layout import ArchiveError, Places
 from spinescore.runtime.archive.manifest import make_manifest
 from spinescore.runtime.archive.scoring import read_entry
@@ -137,15 +137,46 @@ def test_a_share_that_is_gone_ends_the_run_and_marks_no_study(source, tables, tm
     monkeypatch.setattr(Path, "is_dir", lambda path: True)
     status, said = call(*words(source, tables))
     assert status == 4
-    assert f"{source} cannot be read any more" in said
+    assert f"{source} cannot be read (" in said
     assert not list(tables.glob("*.parquet"))
+
+
+def test_a_share_that_is_not_mounted_yet_is_no_empty_archive(source, tmp_path, call):
+    source.rename(tmp_path / "elsewhere")
+    source.mkdir()
+    status, said = call(*words(source, tmp_path / "tables"))
+    assert (status, f"{source} cannot be read (it is empty)" in said) == (4, True)
+    source.rmdir()
+    (tmp_path / "elsewhere").rename(source)
+    assert call(*words(source, tmp_path / "tables"))[0] == 3
+
+
+@pytest.mark.parametrize("gone_at", range(1, 7))
+def test_a_share_that_is_gone_during_the_scan_leaves_no_study_out(source, tmp_path, monkeypatch, gone_at):
+    archive.write_archive(source, 6)
+    whole, looks = entries_of(source, tmp_path / "whole"), []
+
+    def vanishing(*given, look=scan._look):
+        looks.append(given)
+        if len(looks) == gone_at:
+            source.rename(tmp_path / "elsewhere")
+        return look(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scan, "_look", vanishing)
+        patched.setattr(scan, "_THREADS", 1)
+        patched.setattr(scan, "PIECE_FILES", 2)
+        with pytest.raises(ArchiveError, match="when its files are there"):
+            entries_of(source, tmp_path / "tables")
+    (tmp_path / "elsewhere").rename(source)
+    assert entries_of(source, tmp_path / "tables") == whole
 
 
 def test_a_worker_says_that_the_share_is_gone(source, tables, tmp_path, bundle, capfd):
     shutil.rmtree(source)
     source.mkdir()
     assert cli.main(words(source, tables, "--bundle", str(bundle))) == 4
-    assert "cannot be read any more (it is empty now)" in capfd.readouterr().err
+    assert "cannot be read (it is empty)" in capfd.readouterr().err
     assert not list(tables.glob("*.parquet"))
 
 
