@@ -2,7 +2,6 @@
 
 import errno
 import itertools
-import json
 import os
 import shutil
 import time
@@ -12,7 +11,7 @@ import pytest
 
 from helpers import archive, tiny
 from spinescore.runtime import Scorer, cli, files
-from spinescore.runtime.archive import scan, shards, studylists
+from spinescore.runtime.archive import shards, studylists
 from spinescore.runtime.archive.layout import ArchiveError, Places
 from spinescore.runtime.archive.manifest import make_manifest
 from spinescore.runtime.archive.scoring import read_entry
@@ -149,27 +148,6 @@ def test_a_share_that_is_not_mounted_yet_is_no_empty_archive(source, tmp_path, c
     source.rmdir()
     (tmp_path / "elsewhere").rename(source)
     assert call(*words(source, tmp_path / "tables"))[0] == 3
-
-
-@pytest.mark.parametrize("gone_at", range(1, 7))
-def test_a_share_that_is_gone_during_the_scan_leaves_no_study_out(source, tmp_path, monkeypatch, gone_at):
-    archive.write_archive(source, 6)
-    whole, looks = entries_of(source, tmp_path / "whole"), []
-
-    def vanishing(*given, look=scan._look):
-        looks.append(given)
-        if len(looks) == gone_at:
-            source.rename(tmp_path / "elsewhere")
-        return look(*given)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(scan, "_look", vanishing)
-        patched.setattr(scan, "_THREADS", 1)
-        patched.setattr(scan, "PIECE_FILES", 2)
-        with pytest.raises(ArchiveError, match="when its files are there"):
-            entries_of(source, tmp_path / "tables")
-    (tmp_path / "elsewhere").rename(source)
-    assert entries_of(source, tmp_path / "tables") == whole
 
 
 def test_a_worker_says_that_the_share_is_gone(source, tables, tmp_path, bundle, capfd):
@@ -312,32 +290,3 @@ def test_a_source_whose_name_is_no_unicode_is_refused(source, tmp_path, call):
     status, said = call(*words(not_unicode(tmp_path, "other?"), tmp_path / "tables"))
     assert (status, "has bytes that are no UTF-8; rename" in said) == (2, True)
     assert not (tmp_path / "tables").exists()
-
-
-# ---- many files
-
-
-def test_the_lists_of_many_files_take_little_memory(tmp_path):
-    import tracemalloc
-
-    def piece(number: int) -> bytes:
-        head = {"last": [f"{number}"], "files": 1000, "radiographs": 1000, "passed_over": {}}
-        names = (f"{number:04}/{file:04}.dcm" for file in range(1000))
-        lines = (
-            {"path": name, "study": name[:-5], "sop": name, "bytes": 1, "patient": None, "day": None} for name in names
-        )
-        return "".join(json.dumps(line) + "\n" for line in (head, *lines)).encode()
-
-    def peak_bytes(pieces: int) -> int:
-        scanned = tmp_path / f"scan-{pieces}"
-        scanned.mkdir()
-        for number in range(pieces):
-            (scanned / f"{number:06}.jsonl").write_bytes(piece(number))
-        tracemalloc.start()
-        summary = studylists.list_studies(scanned, tmp_path / f"studies-{pieces}", tmp_path, 100)
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert summary["studies"] == 100 * pieces
-        return peak
-
-    assert peak_bytes(5) < peak_bytes(1) + (1 << 20)
