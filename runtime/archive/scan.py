@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spinescore.runtime.archive.layout import readable
-from spinescore.runtime.archive.walk import Place, Source
+from spinescore.runtime.archive.walk import Place, Source, check_there
 from spinescore.runtime.durable import write_whole
 from spinescore.runtime.files import open_regular
 from spinescore.runtime.reading.dicomfile import open_file
@@ -33,6 +33,7 @@ __all__ = ["PIECE_FILES", "Scanned", "piece_files", "read_head", "records", "sca
 PIECE_FILES = 1000
 _THREADS = 8  # they wait for disks and networks more than they compute
 _DICOM_MARK_AT = 128
+_UNREADABLE = "file-unreadable"
 
 Record = dict[str, Any]  # path, bytes, and either the study and the SOP instance of a radiograph, or a code
 
@@ -56,8 +57,8 @@ def scan(source: Source | WebArchive, folder: Path, since_s: float | None) -> It
     """Read the headers of all files that are not in `folder` yet; yield the counts of all, at first and at each piece.
 
     With `since_s` (seconds since 1970), files that were last changed before are passed over unread. A server gives
-    records instead of files. Raises OSError if the source's list cannot be
-    read, or a piece cannot be written, and ArchiveError if a server cannot be reached.
+    records instead of files. Raises OSError if the source's list cannot be read, or a piece cannot be written, and
+    ArchiveError if the folder is gone or empty, or a server cannot be reached.
     """
     counts, pieces = Scanned(), piece_files(folder)
     after: Place = ()
@@ -66,6 +67,8 @@ def scan(source: Source | WebArchive, folder: Path, since_s: float | None) -> It
         counts.add(head)
         after = tuple(head["last"])
     yield counts
+    if source.kind == "folder":
+        check_there(source.base)
     entries: Iterator[tuple[Place, Any]] = source.files(after)
     number = len(pieces)
     look = partial(_look, source.base, since_s)
@@ -73,6 +76,8 @@ def scan(source: Source | WebArchive, folder: Path, since_s: float | None) -> It
         while batch := list(islice(entries, PIECE_FILES)):
             given = [file for _, file in batch]
             looked = given if source.kind == "dicomweb" else list(pool.map(look, given))
+            if any(record.get("code") == _UNREADABLE for record in looked):
+                check_there(source.base)
             counts.add(_write(folder / f"{number:06}.jsonl", batch[-1][0], looked))
             number += 1
             yield counts
@@ -131,7 +136,7 @@ def _look(base: Path, since_s: float | None, path: str) -> Record:
             return {"path": path, "code": reject.code}
         return {"code": reject.code}
     except OSError:
-        return {"path": path, "code": "file-unreadable"}
+        return {"path": path, "code": _UNREADABLE}
 
 
 def _is_marked(file: Path) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 
 from spinescore.runtime.archive.dicomweb import Unreachable, fetch_study, is_url
-from spinescore.runtime.archive.layout import ArchiveError
 from spinescore.runtime.archive.studylists import Entry
+from spinescore.runtime.archive.walk import check_there
 from spinescore.runtime.errors import InputRejected, OutputError
 from spinescore.runtime.files import file_sha256
 from spinescore.runtime.followup.archivetables import Row, bundle_cells, rows_of
@@ -65,7 +64,7 @@ def read_entry(entry: Entry, base: str) -> Study | str:
     except Unreachable:
         return "source-unreachable"
     except OSError:
-        _check_there(base)
+        check_there(base)
         return "file-unreadable"
     if study is None:
         return "no-image"
@@ -82,18 +81,6 @@ def _load(entry: Entry, base: Path) -> Study:
     for path in (first, *more) if study.rejects else ():
         file_sha256(path)
     return study
-
-
-def _check_there(base: str) -> None:
-    """Raise ArchiveError if a folder is gone or empty, as that of a share is when it is not mounted."""
-    reason = "it is empty now"
-    try:
-        with os.scandir(base) as entries:
-            if next(entries, None) is not None:
-                return
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-    raise ArchiveError(f"{base} cannot be read any more ({reason}); when it is there again, the same command goes on")
 
 
 def rows_of_entry(

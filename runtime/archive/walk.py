@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from spinescore.runtime.archive.layout import ArchiveError
 from spinescore.runtime.files import open_regular
 
-__all__ = ["FolderTree", "PathList", "Place", "Source", "open_source"]
+__all__ = ["FolderTree", "PathList", "Place", "Source", "check_there", "open_source"]
 
 Place = tuple["str | int", ...]
 _File = tuple[Place, str]  # with the path as the manifest has it
@@ -82,6 +83,18 @@ def open_source(kind: str, place: Path, without: Path | None = None) -> Source:
     """Return the source of a kind, `folder` or `list`; the folder `without` is left out of it."""
     without = None if without is None else Path(os.path.realpath(without))
     return PathList(place, without) if kind == "list" else FolderTree(place, without)
+
+
+def check_there(folder: str | Path) -> None:
+    """Raise ArchiveError if a folder is gone or empty, as that of a share is when it is not mounted."""
+    reason = "it is empty"
+    try:
+        with os.scandir(folder) as entries:
+            if next(entries, None) is not None:
+                return
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    raise ArchiveError(f"{folder} cannot be read ({reason}); when its files are there, the same command goes on")
 
 
 def _below(folder: Path, after: Sequence[str], without: Path | None) -> Iterator[tuple[str, ...]]:

@@ -2,7 +2,6 @@
 
 import errno
 import itertools
-import json
 import os
 import shutil
 import time
@@ -137,15 +136,25 @@ def test_a_share_that_is_gone_ends_the_run_and_marks_no_study(source, tables, tm
     monkeypatch.setattr(Path, "is_dir", lambda path: True)
     status, said = call(*words(source, tables))
     assert status == 4
-    assert f"{source} cannot be read any more" in said
+    assert f"{source} cannot be read (" in said
     assert not list(tables.glob("*.parquet"))
+
+
+def test_a_share_that_is_not_mounted_yet_is_no_empty_archive(source, tmp_path, call):
+    source.rename(tmp_path / "elsewhere")
+    source.mkdir()
+    status, said = call(*words(source, tmp_path / "tables"))
+    assert (status, f"{source} cannot be read (it is empty)" in said) == (4, True)
+    source.rmdir()
+    (tmp_path / "elsewhere").rename(source)
+    assert call(*words(source, tmp_path / "tables"))[0] == 3
 
 
 def test_a_worker_says_that_the_share_is_gone(source, tables, tmp_path, bundle, capfd):
     shutil.rmtree(source)
     source.mkdir()
     assert cli.main(words(source, tables, "--bundle", str(bundle))) == 4
-    assert "cannot be read any more (it is empty now)" in capfd.readouterr().err
+    assert "cannot be read (it is empty)" in capfd.readouterr().err
     assert not list(tables.glob("*.parquet"))
 
 
@@ -281,32 +290,3 @@ def test_a_source_whose_name_is_no_unicode_is_refused(source, tmp_path, call):
     status, said = call(*words(not_unicode(tmp_path, "other?"), tmp_path / "tables"))
     assert (status, "has bytes that are no UTF-8; rename" in said) == (2, True)
     assert not (tmp_path / "tables").exists()
-
-
-# ---- many files
-
-
-def test_the_lists_of_many_files_take_little_memory(tmp_path):
-    import tracemalloc
-
-    def piece(number: int) -> bytes:
-        head = {"last": [f"{number}"], "files": 1000, "radiographs": 1000, "passed_over": {}}
-        names = (f"{number:04}/{file:04}.dcm" for file in range(1000))
-        lines = (
-            {"path": name, "study": name[:-5], "sop": name, "bytes": 1, "patient": None, "day": None} for name in names
-        )
-        return "".join(json.dumps(line) + "\n" for line in (head, *lines)).encode()
-
-    def peak_bytes(pieces: int) -> int:
-        scanned = tmp_path / f"scan-{pieces}"
-        scanned.mkdir()
-        for number in range(pieces):
-            (scanned / f"{number:06}.jsonl").write_bytes(piece(number))
-        tracemalloc.start()
-        summary = studylists.list_studies(scanned, tmp_path / f"studies-{pieces}", tmp_path, 100)
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert summary["studies"] == 100 * pieces
-        return peak
-
-    assert peak_bytes(5) < peak_bytes(1) + (1 << 20)

@@ -3,12 +3,14 @@
 import json
 import os
 import shutil
+import tracemalloc
 from datetime import date
 
 import pytest
 
 from helpers import archive, dicom_files
 from spinescore.runtime.archive import scan as scanning
+from spinescore.runtime.archive import studylists
 from spinescore.runtime.archive.layout import ArchiveError, Places
 from spinescore.runtime.archive.manifest import count_studies, largest_bytes, make_manifest
 from spinescore.runtime.archive.scan import records
@@ -150,3 +152,47 @@ def test_names_that_are_no_unicode_are_kept(source, tmp_path):
     assert entries[0].files == ("000/\udcff.dcm",)
     places = Places(tmp_path / "tables")
     assert all(json.loads(line) for line in places.listed(places.shards()[0]).read_text("ascii").splitlines())
+
+
+@pytest.mark.parametrize("gone_at", range(1, 7))
+def test_a_share_that_is_gone_during_the_scan_leaves_no_study_out(source, tmp_path, monkeypatch, gone_at):
+    (whole, _), looks = listed(tmp_path / "whole", source), []
+
+    def vanishing(*given, look=scanning._look):
+        looks.append(given)
+        if len(looks) == gone_at:
+            source.rename(tmp_path / "elsewhere")
+        return look(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scanning, "_look", vanishing)
+        patched.setattr(scanning, "_THREADS", 1)
+        patched.setattr(scanning, "PIECE_FILES", 2)
+        with pytest.raises(ArchiveError, match="when its files are there"):
+            listed(tmp_path / "tables", source)
+    (tmp_path / "elsewhere").rename(source)
+    assert listed(tmp_path / "tables", source)[0] == whole
+
+
+def test_the_lists_of_many_files_take_little_memory(tmp_path):
+    def piece(number: int) -> bytes:
+        head = {"last": [f"{number}"], "files": 1000, "radiographs": 1000, "passed_over": {}}
+        names = (f"{number:04}/{file:04}.dcm" for file in range(1000))
+        lines = (
+            {"path": name, "study": name[:-5], "sop": name, "bytes": 1, "patient": None, "day": None} for name in names
+        )
+        return "".join(json.dumps(line) + "\n" for line in (head, *lines)).encode()
+
+    def peak_bytes(pieces: int) -> int:
+        scanned = tmp_path / f"scan-{pieces}"
+        scanned.mkdir()
+        for number in range(pieces):
+            (scanned / f"{number:06}.jsonl").write_bytes(piece(number))
+        tracemalloc.start()
+        summary = studylists.list_studies(scanned, tmp_path / f"studies-{pieces}", tmp_path, 100)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert summary["studies"] == 100 * pieces
+        return peak
+
+    assert peak_bytes(5) < peak_bytes(1) + (1 << 20)
