@@ -100,7 +100,7 @@ def test_what_a_stranger_wrote_is_shown_in_escapes(bundle, here, capsys):
     assert "\x1b" not in records(bundle).passed_over[0]
     assert cli.main(["bundle", "trust", str(bundle.folder), "--show"]) == 0
     printed = capsys.readouterr().out
-    assert "x\\x1b[2J\\x0a\\x202e fp16 accepted" in printed
+    assert "x\\x1b[2J\\n\\u202e fp16 accepted" in printed
     assert "\x1b" not in printed
 
 
