@@ -48,7 +48,7 @@ slow: $(VENV)/installed-test ## run the slow tests: whole services and commands,
 QUICK = $(filter-out tests/test_page_commands.py tests/test_examples.py, $(wildcard tests/test_*.py)) \
     tests/runtime/bundle tests/runtime/followup tests/runtime/machine tests/runtime/manifest \
     $(filter-out %/test_fuzz_dicom.py %/test_given_arrays.py, $(wildcard tests/runtime/reading/test_*.py)) \
-    $(filter-out %/test_decodeworker.py, $(wildcard tests/runtime/reading/decoding/test_*.py)) \
+    $(filter-out %/test_decodeworker.py %/test_decodeworker_ends.py, $(wildcard tests/runtime/reading/decoding/test_*.py)) \
     $(addprefix tests/runtime/scoring/test_, budget.py hard_budgets.py expected.py geometry.py grading.py msasss.py report.py) \
     $(addprefix tests/runtime/outputs/test_, html_report.py rows.py)
 

@@ -18,10 +18,8 @@ the archive are pynetdicom's, in this process, and share the machine's cores wit
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -35,9 +33,11 @@ from spinescore.benchmarks.appliancekills import MUST_BE_NONE, try_kills
 from spinescore.benchmarks.harness.appliance import processes_of, write_config
 from spinescore.benchmarks.harness.archive import Archive
 from spinescore.benchmarks.harness.child import SPINESCORE, session
+from spinescore.benchmarks.harness.environment import memory_bytes, mib
 from spinescore.benchmarks.harness.ports import free_port, listens, wait_until
+from spinescore.benchmarks.harness.processes import processor_s
 from spinescore.benchmarks.harness.record import Command
-from spinescore.benchmarks.manystudies import write_studies
+from spinescore.benchmarks.harness.studies import UIDS, save_under, write_studies
 
 __all__ = ["main"]
 
@@ -46,7 +46,6 @@ _WAIT_S = 300.0
 _REST_S = 10.0  # in which the service closes its association with the archive
 _LOOKS = 10
 _MEMORY, _MEMORY_BYTES = Path("/dev/shm"), 2 << 30
-_MIB = 1 << 20
 
 
 class _Service:
@@ -84,7 +83,7 @@ class _Service:
 
     def processor_s(self) -> float:
         """Return the processor time of all processes of the service, in seconds."""
-        return sum(_processor_s(pid) for pid in self.processes().values())
+        return sum(map(processor_s, self.processes().values()))
 
 
 @contextmanager
@@ -112,10 +111,14 @@ def _latency(service: _Service, count: int) -> dict[str, Any]:
     """Return the seconds from the last association's end to the report at the archive, and those of the scoring."""
     import json
 
+    from pydicom import dcmread
+
     total_s, above_s = [], []
     for number in range(count):
         [study] = write_studies(service.folder / f"latency-{number}", 1, seed=5000 + number)
-        uid = _renamed(study, f"1.2.826.0.1.3680043.8.498.78.{number}")
+        uid = f"{UIDS}.78.{number}"
+        for index, film in enumerate(sorted(study.glob("*.dcm"))):
+            save_under(uid, index, dcmread(film), film)
         before = len(service.archive.arrived_s)
         _, ended_s = service.send(sorted(study.glob("*.dcm")))
         service.archive.wait_for(before + 1, _WAIT_S)
@@ -132,9 +135,13 @@ def _latency(service: _Service, count: int) -> dict[str, Any]:
 
 
 def _receiving(service: _Service, count: int) -> dict[str, Any]:
+    from pydicom import dcmread
+
     [study] = write_studies(service.folder / "received", 1, seed=6000)
-    film = sorted(study.glob("*.dcm"))[-1]
-    files = [_copy(film, study / f"copy-{number}.dcm", number) for number in range(count)]
+    ds = dcmread(sorted(study.glob("*.dcm"))[-1])
+    files = [study / f"copy-{number}.dcm" for number in range(count)]
+    for number, path in enumerate(files):
+        save_under(f"{UIDS}.79.{number}", 1, ds, path)
     sizes = sum(path.stat().st_size for path in files)
     seconds, _ = service.send(files)
     return {"objects": count, "megabytes": round(sizes / 1e6), "megabytes_per_s": round(sizes / 1e6 / seconds, 1)}
@@ -217,43 +224,13 @@ def _memory_folder() -> Iterator[Path | None]:
         yield Path(name)
 
 
-def _renamed(study: Path, uid: str) -> str:
-    """Give the radiographs of a study other UIDs; return its Study Instance UID."""
-    from pydicom import dcmread
-
-    for number, path in enumerate(sorted(study.glob("*.dcm"))):
-        ds = dcmread(path)
-        ds.StudyInstanceUID, ds.SOPInstanceUID = uid, f"{uid}.{number}"
-        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-        ds.save_as(path)
-    return uid
-
-
-def _copy(film: Path, path: Path, number: int) -> Path:
-    from pydicom import dcmread
-
-    ds = dcmread(film)
-    ds.StudyInstanceUID = f"1.2.826.0.1.3680043.8.498.79.{number}"
-    ds.SOPInstanceUID = f"{ds.StudyInstanceUID}.1"
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    ds.save_as(path)
-    return path
-
-
 def _process_figures(pid: int) -> dict[str, float]:
-    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    folder = Path(f"/proc/{pid}")
     return {
-        "resident_mib": round(int(fields["VmRSS"].split()[0]) / 1024, 1),
-        "descriptors": len(list(Path(f"/proc/{pid}/fd").iterdir())),
-        "threads": int(fields["Threads"]),
+        "resident_mib": mib(memory_bytes(folder / "status")["resident_bytes"] or 0),
+        "descriptors": len(list((folder / "fd").iterdir())),
+        "threads": len(list((folder / "task").iterdir())),
     }
-
-
-def _processor_s(pid: int) -> float:
-    if sys.platform == "win32":  # where the appliance does not run
-        raise NotImplementedError
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK"))
 
 
 def _spread(seconds: Sequence[float]) -> dict[str, float]:

@@ -24,8 +24,9 @@ from typing import Any
 
 from spinescore.benchmarks.harness.appliance import processes_of, write_config
 from spinescore.benchmarks.harness.child import SPINESCORE, session
+from spinescore.benchmarks.harness.environment import memory_bytes, mib
 from spinescore.benchmarks.harness.ports import free_port, listens, wait_until
-from spinescore.benchmarks.manystudies import write_studies
+from spinescore.benchmarks.harness.studies import UIDS, write_studies
 
 __all__ = ["try_hostile"]
 
@@ -81,7 +82,8 @@ def try_hostile(folder: Path, bundle: str, count: int) -> dict[str, Any]:
                 time.sleep(_SETTLE_S)
                 seconds = [_calls(node, film) for _ in range(count)]
             echo_s, store_s = ([pair[one] for pair in seconds] for one in (0, 1))
-            peak_mib = _peak_mib(processes_of(service.pid)["receive"])
+            receiver = processes_of(service.pid)["receive"]
+            peak_mib = mib(memory_bytes(Path(f"/proc/{receiver}/status"))["peak_bytes"] or 0)
             outcome["beside"][kind] = {"echo_s": _spread(echo_s), "store_s": _spread(store_s), "peak_mib": peak_mib}
     return outcome
 
@@ -92,7 +94,7 @@ def _calls(node: _Node, film: Path) -> tuple[float, float]:
     from pydicom.uid import UID
 
     ds = dcmread(film)
-    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = UID(f"1.2.826.0.1.3680043.8.498.80.{time.time_ns()}")
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = UID(f"{UIDS}.80.{time.time_ns()}")
     return (_seconds(lambda: _ask(node, (), lambda one: one.send_c_echo())),
             _seconds(lambda: _ask(node, (ds.SOPClassUID,), lambda one: one.send_c_store(ds))))  # fmt: skip
 
@@ -204,11 +206,6 @@ def _write_keys(folder: Path) -> Path:
         signed = [] if name == "ca" else ["-CA", "ca.pem", "-CAkey", "ca.key"]
         subprocess.run([*words, *signed], cwd=folder, check=True, capture_output=True)
     return folder
-
-
-def _peak_mib(pid: int) -> float:
-    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return round(int(fields["VmHWM"].split()[0]) / 1024, 1)
 
 
 def _spread(seconds: Sequence[float]) -> dict[str, float]:

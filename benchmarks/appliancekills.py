@@ -29,7 +29,7 @@ from spinescore.benchmarks.harness.appliance import processes_of, write_config
 from spinescore.benchmarks.harness.child import SPINESCORE, end_session, run_child, session
 from spinescore.benchmarks.harness.orthanc import Orthanc
 from spinescore.benchmarks.harness.ports import free_port, listens, wait_until
-from spinescore.benchmarks.manystudies import write_studies
+from spinescore.benchmarks.harness.studies import write_studies
 
 __all__ = ["MUST_BE_NONE", "try_kills"]
 
@@ -57,7 +57,9 @@ def try_kills(folder: Path, bundle: str, count: int, *, archive: bool = False) -
 def _try_kills(folder: Path, bundle: str, count: int, orthanc: Orthanc, archive: bool) -> dict[str, Any]:
     port = free_port()
     config = write_config(folder, port, orthanc.port, bundle, quiet_s=120.0, quiet_complete_s=0.0)
-    films = [_with_regions(study) for study in write_studies(folder / "studies", count + 1)[1:]]
+    # Headers state the regions, so that a study is complete with its second radiograph.
+    studies = write_studies(folder / "studies", count + 1, stated=True)[1:]
+    films = [sorted(study.glob("*.dcm")) for study in studies]
     chance = random.Random(_SEED)
     killed_at = set(chance.sample(range(count), count // _STUDIES_A_KILL))
     started_s = time.monotonic()
@@ -79,18 +81,6 @@ def _try_kills(folder: Path, bundle: str, count: int, orthanc: Orthanc, archive:
         **_outcome(folder / "spool", orthanc, films, archive),
         "audit": run_child([*SPINESCORE, "audit", "verify", "--config", str(config)]).strip().partition(": ")[2],
     }
-
-
-def _with_regions(study: Path) -> list[Path]:
-    """Have the headers of a study state its regions, so that it is complete with its second radiograph."""
-    from pydicom import dcmread
-
-    films = sorted(study.glob("*.dcm"))
-    for film in films:
-        ds = dcmread(film)
-        ds.BodyPartExamined = {"cervical": "CSPINE", "lumbar": "LSPINE"}[film.stem]
-        ds.save_as(film)
-    return films
 
 
 def _send(film: Path, port: int) -> int:

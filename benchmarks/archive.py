@@ -39,9 +39,9 @@ from spinescore.benchmarks.archiveruns import run_archive, tables_digest
 from spinescore.benchmarks.archivetrials import MUST_BE_NONE, SPARE_BYTES, memory_over, try_kills, watch_memory
 from spinescore.benchmarks.bench.alone import networks_alone
 from spinescore.benchmarks.harness.child import answer, ended_together, this_module
-from spinescore.benchmarks.harness.environment import memory_bytes
+from spinescore.benchmarks.harness.environment import memory_bytes, mib
 from spinescore.benchmarks.harness.record import Command
-from spinescore.benchmarks.manystudies import write_studies
+from spinescore.benchmarks.harness.studies import write_studies
 from spinescore.runtime.archive.crews import splits
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.scorer import Scorer
@@ -51,7 +51,6 @@ __all__ = ["main", "most_at_once"]
 SCHEMA = "spinescore.archive-throughput/2"
 LEAST_OF_LOOP, LEAST_OF_NETWORKS = 1.25, 0.9
 _STUDIES, _STUDIES_TO_KILL = 60, 500
-_MIB = 1 << 20
 
 
 def _loop(bundle: str, folders: Sequence[Path]) -> dict[str, Any]:
@@ -132,14 +131,14 @@ def _measure(bundle: str, studies: int, scale: float, seconds: float, scratch: P
         digests.add(tables_digest(places.tables))
         bound = way.facts()["processes"] * (loop["open_bytes"] + 2 * each_study) + SPARE_BYTES
         figures["archive"][name] = round(way.rate, 3)
-        figures["memory_mib"][name] = {"most": _mib(max(way.memory)), "bound": _mib(bound)}
+        figures["memory_mib"][name] = {"most": mib(max(way.memory)), "bound": mib(bound)}
         if count is None:
             figures["chosen"] = way.facts()
         else:
             figures["core_ms"][f"archive {name}"] = round(way.core_ms, 1)
             figures["core_ms"][f"run {name}"] = round(way.run_core_ms, 1)
     figures["loop"] = round(loop["studies_a_second"], 3)
-    figures["scorer_mib"], figures["largest_study_mib"] = _mib(loop["open_bytes"]), _mib(each_study)
+    figures["scorer_mib"], figures["largest_study_mib"] = mib(loop["open_bytes"]), mib(each_study)
     figures["tables_alike"] = len(digests) == 1
     best = max(rate for name, rate in figures["archive"].items() if name != "chosen")
     figures["of_loop"] = round(best / figures["loop"], 3)
@@ -200,10 +199,6 @@ def _is_as_it_should_be(figures: dict[str, Any]) -> bool:
     memory = all(sizes["most"] <= sizes["bound"] for sizes in figures["memory_mib"].values())
     rates = figures["of_loop"] >= LEAST_OF_LOOP and figures["of_networks"] >= LEAST_OF_NETWORKS
     return bool(memory and rates and figures["tables_alike"])
-
-
-def _mib(count: int) -> float:
-    return round(count / _MIB, 1)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from spinescore.benchmarks.harness.processes import descendants, processor_s, proportional_bytes
 from spinescore.runtime.archive.crews import Crews, Opened
 from spinescore.runtime.archive.layout import Places
 from spinescore.runtime.archive.local import Outcome, Task
@@ -20,11 +20,10 @@ from spinescore.runtime.archive.run import score_archive
 from spinescore.runtime.archive.scoring import Request
 from spinescore.runtime.followup.archivefiles import table_files
 
-__all__ = ["Split", "Timed", "descendants", "processes_with", "processor_s", "run_archive", "tables_digest"]
+__all__ = ["Split", "Timed", "run_archive", "tables_digest"]
 
 Split = tuple["int | None", "int | None"]  # processes, and threads of each; None leaves the choice to the run
 
-_PROC = Path("/proc")
 _SAMPLE_S = 1.0  # a sample takes 10 ms of a core
 _SHARD_STUDIES = 16
 
@@ -93,33 +92,6 @@ def tables_digest(tables: Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def descendants(ancestor: int | None = None) -> list[int]:
-    """Return the processes below one (this one), in the order of their start; none if the system does not tell."""
-    parents = {pid: _parent(pid) for pid in (int(folder.name) for folder in _PROC.glob("[0-9]*"))}
-    below: set[int] = set()
-    waiting = [os.getpid() if ancestor is None else ancestor]
-    while waiting:
-        pid = waiting.pop()
-        children = [child for child, parent in parents.items() if parent == pid]
-        below.update(children)
-        waiting += children
-    return sorted(below)
-
-
-def processes_with(text: str) -> list[int]:
-    """Return the processes with a text in their arguments."""
-    commands = ((int(folder.name), _read(folder / "cmdline")) for folder in _PROC.glob("[0-9]*"))
-    return [pid for pid, command in commands if text in command]
-
-
-def processor_s(pid: int) -> float:
-    """Return the processor time that a process has used; 0 if it has ended."""
-    if sys.platform == "win32":
-        return 0.0
-    fields = _status(pid)
-    return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK")) if fields else 0.0
-
-
 @contextmanager
 def _sampled() -> Iterator[list[int]]:
     """Yield a list to which the memory of this process and its descendants is added, once a second."""
@@ -141,27 +113,4 @@ def _sampled() -> Iterator[list[int]]:
 
 def _all_memory() -> int:
     """Return the proportional set size of this process and its descendants; 0 if the system does not tell it."""
-    return sum(map(_memory, (os.getpid(), *descendants())))
-
-
-def _memory(pid: int) -> int:
-    lines = _read(_PROC / str(pid) / "smaps_rollup").splitlines()
-    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
-
-
-def _parent(pid: int) -> int:
-    fields = _status(pid)
-    return int(fields[1]) if fields else 0
-
-
-def _status(pid: int) -> list[str]:
-    """Return the fields of /proc/PID/stat after the program's name; empty if the process has ended."""
-    return _read(_PROC / str(pid) / "stat").rpartition(")")[2].split()
-
-
-def _read(path: Path) -> str:
-    """Return the text of a file about a process; empty if the process has ended."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+    return sum(map(proportional_bytes, (os.getpid(), *descendants())))

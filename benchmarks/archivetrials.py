@@ -15,9 +15,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from spinescore.benchmarks.archiveruns import descendants, processes_with, run_archive, tables_digest
+from spinescore.benchmarks.archiveruns import run_archive, tables_digest
 from spinescore.benchmarks.harness.child import SPINESCORE, answer, this_module
-from spinescore.benchmarks.manystudies import write_studies
+from spinescore.benchmarks.harness.environment import mib
+from spinescore.benchmarks.harness.processes import descendants, processes_with
+from spinescore.benchmarks.harness.studies import write_studies
 from spinescore.runtime.archive.layout import Places
 from spinescore.runtime.followup.archivefiles import read_rows, table_files
 from spinescore.runtime.machine.memory import resident_bytes
@@ -38,7 +40,6 @@ _END_S = 60.0
 _LOOKS = 11
 _EDGE = 100  # studies at the beginning and at the end of a long run whose memory is compared
 _WORKERS = 2
-_MIB = 1 << 20
 
 
 # ---- killing
@@ -166,20 +167,20 @@ def watch_memory(folder: Path, bundle: str, count: int) -> dict[str, Any]:
     growth = [of_process["last"] - of_process["first"] for of_process in run["processes"]]
     return {
         "studies": run["studies"],
-        "scorer_mib": _mib(loop["open_bytes"]),
-        "largest_study_mib": _mib(each_study),
-        "all_processes_mib": {"most": _mib(run["most"]), "bound": _mib(bound)},
+        "scorer_mib": mib(loop["open_bytes"]),
+        "largest_study_mib": mib(each_study),
+        "all_processes_mib": {"most": mib(run["most"]), "bound": mib(bound)},
         "each_process": [
             {
                 "process": name,
-                "median_of_first_100_mib": _mib(of_process["first"]),
-                "median_of_last_100_mib": _mib(of_process["last"]),
-                "most_mib": _mib(of_process["most"]),
-                "mib_over_the_run": [_mib(size) for size in of_process["looks"]],
+                "median_of_first_100_mib": mib(of_process["first"]),
+                "median_of_last_100_mib": mib(of_process["last"]),
+                "most_mib": mib(of_process["most"]),
+                "mib_over_the_run": [mib(size) for size in of_process["looks"]],
             }
             for name, of_process in zip(("run", "worker", "worker"), run["processes"], strict=True)
         ],
-        "most_growth_mib": _mib(max(growth)),
+        "most_growth_mib": mib(max(growth)),
         "flat": max(growth) <= MOST_GROWTH_BYTES and run["most"] <= bound,
     }
 
@@ -207,7 +208,3 @@ def over_time(sizes: Sequence[int]) -> dict[str, Any]:
     edge = max(1, min(_EDGE, len(sizes) // 2))
     looks = [sizes[look * (len(sizes) - 1) // (_LOOKS - 1)] for look in range(_LOOKS)]
     return {"first": median(sizes[:edge]), "last": median(sizes[-edge:]), "most": max(sizes), "looks": looks}
-
-
-def _mib(count: float) -> float:
-    return round(count / _MIB, 1)

@@ -19,53 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from spinescore.benchmarks.harness.child import answer, this_module
-from spinescore.benchmarks.harness.environment import memory_bytes
+from spinescore.benchmarks.harness.environment import memory_bytes, mib
 from spinescore.benchmarks.harness.record import Command
-from spinescore.runtime.phantom import draw_view
-from spinescore.runtime.phantom.study import dicom_file
-from spinescore.runtime.study import REGIONS
+from spinescore.benchmarks.harness.studies import write_studies
 
-__all__ = ["main", "write_studies"]
+__all__ = ["main"]
 
 SCHEMA = "spinescore.many-studies/2"
 MOST_ABOVE_BYTES = 50 << 20
-_DRAWN = 4  # small studies that are copied
-_SCALE = 0.25  # of their pixels' number along each side
 _LOOKS = 11  # at the memory over the call, in the record
-_MIB = 1 << 20
-
-
-def write_studies(
-    folder: Path, count: int, seed: int = 4200, *, scale: float = _SCALE, stated: bool = False
-) -> list[Path]:
-    """Write `count` studies into folders of their own; the first is of full size, the others are scaled.
-
-    With `stated`, every header states the region and the side to which the patient looks.
-    """
-    from io import BytesIO
-
-    from pydicom import dcmread
-
-    views = [
-        [draw_view(seed + number, region, scale if number else 1.0) for region in REGIONS]
-        for number in range(min(count, _DRAWN + 1))
-    ]
-    drawn = [[(dicom_file(seed + number, view), view) for view in pair] for number, pair in enumerate(views)]
-    folders = []
-    for number in range(count):
-        place = folder / f"{number:05}"
-        place.mkdir(parents=True)
-        for content, view in drawn[number and 1 + (number - 1) % _DRAWN]:
-            region, ds = view.region, dcmread(BytesIO(content))
-            if stated:
-                ds.BodyPartExamined = "CSPINE" if region == "cervical" else "LSPINE"
-                ds.PatientOrientation = ["P" if view.facing == "left" else "A", "F"]
-            ds.StudyInstanceUID, ds.PatientID = f"1.2.826.0.1.3680043.8.498.77.{number}", f"MANY-{number}"
-            ds.SOPInstanceUID = f"{ds.StudyInstanceUID}.{REGIONS.index(region)}"
-            ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-            ds.save_as(place / f"{region}.dcm")
-        folders.append(place)
-    return folders
 
 
 def _call(arguments: argparse.Namespace, scratch: Path, folders: Sequence[Path], out: Path) -> dict[str, Any]:
@@ -133,18 +95,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             "inputs": "list" if arguments.inputs else "folders",
             "bundle": arguments.bundle,
             "studies": arguments.count,
-            "peak_mib": {"largest": _mib(one["peak_bytes"]), "all": _mib(many["peak_bytes"])},
-            "above_mib": _mib(above),
+            "peak_mib": {"largest": mib(one["peak_bytes"]), "all": mib(many["peak_bytes"])},
+            "above_mib": mib(above),
             "resident_mib_over_the_call": [
-                _mib(sizes[look * (len(sizes) - 1) // (_LOOKS - 1)]) for look in range(_LOOKS)
+                mib(sizes[look * (len(sizes) - 1) // (_LOOKS - 1)]) for look in range(_LOOKS)
             ],
         }
     )
     return 0 if above <= MOST_ABOVE_BYTES else 1
-
-
-def _mib(count: int) -> float:
-    return round(count / _MIB, 1)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from spinescore.runtime.acceptance import gate
 _LONGEST = (
     "test_cuda_device.py",
     "test_int8.py",
+    "test_int8_search.py",
     "test_selftest.py",
     "test_build.py",
     "test_install.py",

@@ -17,6 +17,7 @@ __all__ = [
     "child_stats",
     "hardware",
     "memory_bytes",
+    "mib",
     "settings",
     "versions",
     "warnings_of",
@@ -77,6 +78,11 @@ def memory_bytes(status: Path = _PROC / "self" / "status") -> dict[str, int | No
     text = _text(status) or ""
     matches = {name: re.search(rf"^{field}:\s*(\d+) kB$", text, re.MULTILINE) for name, field in _MEMORY_FIELDS.items()}
     return {name: 1024 * int(match[1]) if match else None for name, match in matches.items()}
+
+
+def mib(count: float) -> float:
+    """Return bytes as MiB, for a record."""
+    return round(count / (1 << 20), 1)
 
 
 _MEMORY_FIELDS = {"resident_bytes": "VmRSS", "peak_bytes": "VmHWM"}

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from helpers import tiny
-from spinescore.benchmarks import archive, archiveruns, archivetrials
+from spinescore.benchmarks import archive, archivetrials
+from spinescore.benchmarks.harness import processes
 
 pytest.importorskip("pyarrow", reason="tables are Parquet files")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes and their memory are found in /proc")
@@ -88,13 +89,13 @@ def test_a_child_and_its_child_are_found_with_their_time():
     child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert child.stdout.readline().strip() == b"1"
-        below = archiveruns.descendants()
+        below = processes.descendants()
         assert child.pid in below
-        (grandchild,) = archiveruns.descendants(child.pid)
+        (grandchild,) = processes.descendants(child.pid)
         assert grandchild in below
         assert os.getpid() not in below
-        assert archiveruns.processes_with("print(1, flush=True); input()") == [child.pid, grandchild]
+        assert processes.processes_with("print(1, flush=True); input()") == [child.pid, grandchild]
     finally:
         child.communicate(b"\n")
-    assert archiveruns.processor_s(os.getpid()) > 0
-    assert archiveruns.processor_s(child.pid) == 0
+    assert processes.processor_s(os.getpid()) > 0
+    assert processes.processor_s(child.pid) == 0
