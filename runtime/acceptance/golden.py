@@ -166,7 +166,10 @@ class _Arrays:
         """Return the first `count` rows of an array, or all, and the number of stored rows."""
         if f"{name}.npy" not in self._archive.namelist():
             raise self.fault(f"it lacks {name}")
-        if self._archive.getinfo(f"{name}.npy").file_size > _MOST_BYTES:
+        member = self._archive.getinfo(f"{name}.npy")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise self.fault(f"{name} is compressed by another method than deflate")  # zipfile sets the others no limit
+        if member.file_size > _MOST_BYTES:
             raise self.fault(f"{name} has more than {_MOST_BYTES >> 20} MiB")
         with self._archive.open(f"{name}.npy") as file:
             return _rows(file, count)

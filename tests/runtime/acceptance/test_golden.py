@@ -32,9 +32,9 @@ def header(shape: str, descr: str = "|u1", fortran: bool = False) -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
 
 
-def with_entry(bundle, name: str, data: bytes) -> bytes:
+def with_entry(bundle, name: str = "", data: bytes = b"", method: int = zipfile.ZIP_DEFLATED) -> bytes:
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(packed, "w", method) as archive:
         for key, array in arrays(bundle).items():
             file = io.BytesIO()
             np.save(file, array)
@@ -65,6 +65,14 @@ def test_damaged_arrays_are_refused_by_name(bundle, monkeypatch, tmp_path, name,
     (tmp_path / "localizer.npz").write_bytes(with_entry(bundle, name, data))
     monkeypatch.setattr(Bundle, "path", lambda bundle, name: tmp_path / "localizer.npz")
     with pytest.raises(BundleError, match=f"Bundle tiny: golden/localizer.npz.*{message}.*export"):
+        golden_localizers(bundle)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_methods_that_are_unpacked_without_a_limit_are_refused(bundle, monkeypatch, tmp_path, method):
+    (tmp_path / "file.npz").write_bytes(with_entry(bundle, method=method))
+    monkeypatch.setattr(Bundle, "path", lambda bundle, name: tmp_path / "file.npz")
+    with pytest.raises(BundleError, match="region_both is compressed by another method than deflate; export"):
         golden_localizers(bundle)
 
 
