@@ -14,6 +14,7 @@ from helpers.scoring import CERVICAL, LUMBAR
 from spinescore.runtime import Scorer, cli, load_study
 from spinescore.runtime.acceptance import write_record
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.engines.keptnetworks import kept_networks
 from spinescore.runtime.logs import log_engine, log_study
 
 STUDY = (CERVICAL.radiograph, LUMBAR.radiograph)
@@ -65,13 +66,12 @@ def test_a_record_that_is_not_taken_is_told(tmp_path, caplog, monkeypatch):
 
 
 def test_compiled_networks_that_cannot_be_kept_are_told_once(tmp_path, caplog, monkeypatch):
-    openvino = pytest.importorskip("spinescore.runtime.engines.openvino")
     (tmp_path / "file").touch()
     monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "file"))
     for name in ("first", "second"):
         (tmp_path / name).write_bytes(name.encode())
     caplog.set_level(logging.DEBUG, "spinescore")
-    assert [openvino._cache(tmp_path / name) for name in ("first", "second", "first")] == [None, None, None]
+    assert [kept_networks(tmp_path / name) for name in ("first", "second", "first")] == [None, None, None]
     (line,) = caplog.messages
     assert line.startswith(f"networks are compiled at each start, because nothing can be kept in {tmp_path / 'file'} (")
 

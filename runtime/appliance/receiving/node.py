@@ -83,7 +83,8 @@ class NodeEvents:
 
     def refused(self, peer: str, reason: str, kind: Refusal) -> None:
         """Note that a connection, an association or an object was refused."""
-        fault = Fault("dicom-fault" if kind == "fault" else "peer-refused", f"{peer} was refused: {reason}")
+        message = f"{peer} was refused: {reason}"
+        fault = Fault("dicom-fault", message) if kind == "fault" else Fault("peer-refused", message)
         with self._lock:
             self._refusals[kind] += 1
             self._faults.append(fault)
