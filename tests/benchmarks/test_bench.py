@@ -16,20 +16,8 @@ from spinescore.benchmarks.harness.subject import Subject
 from spinescore.runtime import cli
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.phantom import labelled
-from spinescore.runtime.phantom.labelled import PhantomStudy
 
 STAGES = {"read", "localize", "crop", "grade", "total"}
-
-
-@pytest.fixture
-def study(tmp_path, monkeypatch):
-    files = sorted(tiny_study.write_study(tmp_path / "study").iterdir())
-    images = [{"rows": tiny.HEIGHT, "columns": tiny.WIDTH} for _ in files]
-    found = PhantomStudy(files, {}, {"transfer_syntax": "uncompressed", "images": images})
-    monkeypatch.setattr(labelled, "write_labelled_study", lambda scratch: found)
-    monkeypatch.setattr("spinescore.benchmarks.harness.timing.SETTLE_S", 0.0)
-    monkeypatch.setattr("spinescore.benchmarks.bench.starts.SETTLE_S", 0.0)
-    return found
 
 
 def test_every_part_of_a_study(study, tmp_path, capsys):

@@ -19,22 +19,9 @@ from spinescore.benchmarks.harness.record import to_json
 from spinescore.benchmarks.harness.subject import FULL_SIZE, Subject
 from spinescore.benchmarks.peers import PEERS
 from spinescore.runtime import cli
-from spinescore.runtime.phantom import labelled
-from spinescore.runtime.phantom.labelled import PhantomStudy
 from spinescore.runtime.study import LEVELS
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
-
-
-@pytest.fixture
-def study(tmp_path, monkeypatch):
-    files = sorted(tiny_study.write_study(tmp_path / "study").iterdir())
-    images = [{"rows": tiny.HEIGHT, "columns": tiny.WIDTH} for _ in files]
-    found = PhantomStudy(files, {}, {"transfer_syntax": "uncompressed", "images": images})
-    monkeypatch.setattr(labelled, "write_labelled_study", lambda scratch: found)
-    monkeypatch.setattr("spinescore.benchmarks.harness.timing.SETTLE_S", 0.0)
-    monkeypatch.setattr("spinescore.benchmarks.bench.starts.SETTLE_S", 0.0)
-    return found
 
 
 def true_points():

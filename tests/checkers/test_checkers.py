@@ -39,9 +39,10 @@ def documented_programs() -> dict[str, str]:
     found = {f"program_{n}.py": text for n, text in enumerate(programs) if "from spinescore.runtime import" in text}
     calls = re.findall(r"`((?:scorer\.\w+|radiograph_from_array)\([^.`][^`]*\))`", "\n\n".join(PAGES))
     body = "".join(f"    {' '.join(call.split())}\n" for call in calls)
+    arrays = ", radiograph_from_array" if "radiograph_from_array(" in body else ""
     found["calls.py"] = (
         "import numpy as np\nfrom numpy.typing import NDArray\nfrom pydicom import Dataset\n"
-        "from spinescore.runtime import Scorer, StudyInput, radiograph_from_array\n\n\n"
+        f"from spinescore.runtime import Scorer, StudyInput{arrays}\n\n\n"
         f"def calls(scorer: Scorer, study: StudyInput, pixels: NDArray[np.uint16], dataset: Dataset) -> None:\n{body}"
     )
     assert len(found) >= 4

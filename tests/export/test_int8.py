@@ -8,26 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from helpers.golden_networks import golden_run, model_of, unpacked
-from spinescore.export.checkpoints import read_checkpoint
-from spinescore.export.hrnet import build_hrnet
+from helpers.golden_networks import model_of
 from spinescore.export.int8 import RULES, calibrate, layers, quantize, to_tensorrt
 from spinescore.export.sensitivity import mean_error
 from spinescore.export.sessions import run_model
-
-
-@pytest.fixture(scope="module")
-def hrnet(tmp_path_factory):
-    path = unpacked("hrnet-legacy.pth", tmp_path_factory.mktemp("int8"))
-    return build_hrnet(read_checkpoint(path).tensors, 64, 64)
-
-
-@pytest.fixture(scope="module")
-def images(hrnet):
-    image, _ = golden_run("hrnet-legacy.pth", 3)
-    rng = np.random.default_rng(7)
-    return np.concatenate([image, *(image * rng.uniform(0.5, 1.5) + rng.normal(0, 0.1, image.shape) for _ in range(8))]
-                          ).astype(np.float32)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

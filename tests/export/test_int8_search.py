@@ -9,11 +9,10 @@ import onnx
 import pytest
 from onnx import helper
 
-from helpers.golden_networks import golden_run, mean_grader, model_of, pool_localizer, unpacked
+from helpers.golden_networks import mean_grader, model_of, pool_localizer, unpacked
 from spinescore.export import sensitivity
 from spinescore.export.bundle import export_bundle
 from spinescore.export.checkpoints import read_checkpoint
-from spinescore.export.hrnet import build_hrnet
 from spinescore.export.int8 import RULES, calibrate, layers, quantize, sample_first
 from spinescore.export.resnet152 import build_resnet
 from spinescore.export.sensitivity import make_int8
@@ -23,20 +22,6 @@ from spinescore.runtime.acceptance.comparison import GradeAgreement
 from spinescore.runtime.errors import CheckpointError
 from spinescore.runtime.manifest.tolerances import Tolerances
 from spinescore.runtime.phantom import write_study
-
-
-@pytest.fixture(scope="module")
-def hrnet(tmp_path_factory):
-    path = unpacked("hrnet-legacy.pth", tmp_path_factory.mktemp("int8"))
-    return build_hrnet(read_checkpoint(path).tensors, 64, 64)
-
-
-@pytest.fixture(scope="module")
-def images(hrnet):
-    image, _ = golden_run("hrnet-legacy.pth", 3)
-    rng = np.random.default_rng(7)
-    return np.concatenate([image, *(image * rng.uniform(0.5, 1.5) + rng.normal(0, 0.1, image.shape) for _ in range(8))]
-                          ).astype(np.float32)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -46,6 +46,11 @@ class Study:
                                "verdict": verdict, "comment": comment, "report_url": self.url(len(self.reports)),
                                "total": report["total"]})  # fmt: skip
 
+    @property
+    def total(self) -> float:
+        """The total before any correction."""
+        return self.scored.report["total"]["value"]
+
     def tag(self, region: str) -> str:
         return self.scored.report["regions"][region]["radiograph"]["pixels_digest"]
 
@@ -118,6 +123,11 @@ class Double:
                 "prior": prior and {"study": prior.number, "report_url": prior.revisions[-1]["report_url"],
                                     "study_date": prior.study_date},
                 "files": files}  # fmt: skip
+
+
+def with_prior() -> Double:
+    """Return a double with study 2, which was scored, and study 1 of the same patient before it."""
+    return Double([Study(2, scored(1), prior=1), Study(1, scored(0), study_date="20240101")])
 
 
 @contextmanager

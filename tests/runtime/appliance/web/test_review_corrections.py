@@ -19,13 +19,7 @@ POINT = "C4/C5, anterior point"
 
 @pytest.fixture
 def service():
-    """A study that was scored, and a prior one of the same patient."""
-    new, old = reports.scored(1), reports.scored(0)
-    return double.Double([double.Study(2, new, prior=1), double.Study(1, old, study_date="20240101")])
-
-
-def value(service, number=2):
-    return service.studies[number].scored.report["total"]["value"]
+    return double.with_prior()
 
 
 def test_a_dragged_point_changes_the_total_and_is_a_draft(reader, service):
@@ -36,7 +30,7 @@ def test_a_dragged_point_changes_the_total_and_is_a_draft(reader, service):
     after = reader.point(POINT)
     assert after[0] - before[0] == pytest.approx(20 / scale, rel=0.1)
     assert after[1] - before[1] == pytest.approx(10 / scale, rel=0.1)
-    assert reader.settled_total().startswith(f"{value(service)} becomes →")
+    assert reader.settled_total().startswith(f"{service.studies[2].total} becomes →")
     assert "moved, not saved" in reader.label(POINT)
     path, body = service.bodies[-1]
     assert path == "/v1/studies/2/preview"
@@ -54,7 +48,7 @@ def test_a_dragged_point_changes_the_total_and_is_a_draft(reader, service):
 
     reader.chord(CONTROL, "z")
     assert reader.point(POINT) == before
-    assert reader.total() == str(value(service))
+    assert reader.total() == str(service.studies[2].total)
     reader.press("Redo")
     assert reader.point(POINT) == after
     reader.settled_total()

@@ -17,19 +17,13 @@ POINT = "C4/C5, anterior point"
 
 @pytest.fixture
 def service():
-    """A study that was scored, and a prior one of the same patient."""
-    new, old = reports.scored(1), reports.scored(0)
-    return double.Double([double.Study(2, new, prior=1), double.Study(1, old, study_date="20240101")])
-
-
-def value(service, number=2):
-    return service.studies[number].scored.report["total"]["value"]
+    return double.with_prior()
 
 
 def test_a_study_is_shown_with_its_points_grades_and_total(reader, service):
     reader.open(2)
     report = service.studies[2].scored.report
-    assert reader.total() == str(value(service))
+    assert reader.total() == str(service.studies[2].total)
     assert "Not a medical device" in reader.text(".notice")
     assert report["bundle"]["intended_use"] in reader.text(".notice")
     discs = [disc for region in report["regions"].values() for disc in region["discs"]]
