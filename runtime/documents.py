@@ -29,6 +29,7 @@ from spinescore.runtime.fields import (
     missing,
     shown,
 )
+from spinescore.runtime.text import number_of
 
 __all__ = ["document_of", "document_sha256", "read"]
 
@@ -208,7 +209,10 @@ def _array(inner: tuple[Any, ...], rules: Rules, later: bool) -> Convert:
         if not isinstance(value, list):
             raise ValueError(f"{path}: expected an array, found {shown(value)}")
         if not length.least <= len(value) <= length.most:
-            raise ValueError(f"{path}: expected {length.least} entries, found {len(value)}")
+            is_short = len(value) < length.least
+            bound = "" if length.least == length.most else "at least " if is_short else "at most "
+            count = length.least if is_short else length.most
+            raise ValueError(f"{path}: expected {bound}{number_of(int(count), 'entry')}, found {len(value)}")
         each = zip(converters * len(value) if any_length else converters, value, strict=True)
         return tuple(convert_one(item, f"{path}[{place}]") for place, (convert_one, item) in enumerate(each))
 

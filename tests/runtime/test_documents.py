@@ -42,7 +42,7 @@ class Whole:
     beside: Annotated[Beside, INLINE]
     sides: Mapping[Literal["left", "right"], Inner]
     files: Annotated[Mapping[str, str], Keys("a", "b", least=1)]
-    pairs: tuple[tuple[int, int], ...]
+    pairs: Annotated[tuple[tuple[int, int], ...], Length(1, 3)]
     word: Annotated[str, Length(0, 3)]
     free: Any
     mode: Annotated[Literal["on", "off"], OPTIONAL] = "on"
@@ -99,6 +99,8 @@ def test_a_document_becomes_a_dataclass_and_a_document_again():
         ({"files": []}, "files: expected an object, found []"),
         ({"pairs": 1}, "pairs: expected an array, found 1"),
         ({"pairs": [[1, 2], [3]]}, "pairs[1]: expected 2 entries, found 1"),
+        ({"pairs": []}, "pairs: expected at least 1 entry, found 0"),
+        ({"pairs": [[1, 2]] * 4}, "pairs: expected at most 3 entries, found 4"),
         ({"pairs": [[1, "2"]]}, "pairs[0][1]: expected a whole number"),
         ({"mode": "of"}, "mode: expected one of on, off, found 'of'; did you mean off?"),
         ({"mode": None}, "mode: expected one of on, off, found None"),
