@@ -15,11 +15,11 @@ from typing import Literal
 
 import numpy as np
 import onnx
-import onnx.inliner
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from spinescore.export.ends import ORDINARY, check_heatmaps, cut_to_logits, probe_pictures, rename_value
+from spinescore.export.functions import without_functions
 from spinescore.export.graph import free_size
 from spinescore.export.onnxfile import load_model
 from spinescore.export.sessions import run_model
@@ -74,11 +74,7 @@ def read_ready(
     """
     model, content = load_model(path)
     notes: list[str] = []
-    if model.functions:
-        try:
-            model = onnx.inliner.inline_local_functions(model)
-        except Exception as error:  # the inliner's exceptions share no base class of its own
-            raise CheckpointError(f"{path.name}: its functions cannot be put in place: {error}") from error
+    model = without_functions(model, path.name)
     _check_operators(model, path)
     rename_value(model.graph, _only_input(model, path), "image")
     rename_value(model.graph, model.graph.output[0].name, output)

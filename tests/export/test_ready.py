@@ -102,16 +102,37 @@ def test_operator_of_another_domain_is_refused(tmp_path):
         read_ready(saved(model, tmp_path), "logits", 3, 4, 4)
 
 
-def test_a_function_that_calls_itself_is_refused(tmp_path):
+def with_functions(calls: dict[str, list[str]], first: str):
+    """A grader that calls the function `first`; each function calls others, one after the other."""
     model = mean_grader()
-    body = [helper.make_node("Again", ["a"], ["b"], domain="own")]
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
-    model.functions.append(helper.make_function("own", "Again", ["a"], ["b"], body, opsets))
-    model.graph.node[1].input[0] = "again"
-    model.graph.node.insert(1, helper.make_node("Again", ["mean"], ["again"], domain="own"))
+    for name, called in calls.items():
+        values = ["a", *(f"v{place}" for place in range(1, len(called))), "b"]
+        body = [helper.make_node(one, [before], [after], domain="own" if one in calls else "")
+                for one, before, after in zip(called, values, values[1:], strict=False)]  # fmt: skip
+        model.functions.append(helper.make_function("own", name, ["a"], ["b"], body, opsets))
+    model.graph.node[1].input[0] = "called"
+    model.graph.node.insert(1, helper.make_node(first, ["mean"], ["called"], domain="own"))
     model.opset_import.append(helper.make_opsetid("own", 1))
-    with pytest.raises(CheckpointError, match=r"net.onnx: its functions cannot be put in place"):
-        read_ready(saved(model, tmp_path), "logits", 3, 32, 32)
+    return model
+
+
+@pytest.mark.parametrize("calls", [{"Once": ["Once"]}, {"Once": ["Twice"], "Twice": ["Identity", "Once"]}])
+def test_functions_that_call_themselves_are_refused(tmp_path, calls):
+    with pytest.raises(CheckpointError, match=r"net.onnx: its functions cannot be put in place: .*Once.* calls .*Once"):
+        read_ready(saved(with_functions(calls, "Once"), tmp_path), "logits", 3, 32, 32)
+
+
+def test_functions_that_multiply_are_refused(tmp_path):
+    doubled = {f"F{number}": [f"F{number + 1}"] * 2 for number in range(40)} | {"F40": ["Identity"]}
+    with pytest.raises(CheckpointError, match=r"its functions would become \d{13} nodes, more than 100000"):
+        read_ready(saved(with_functions(doubled, "F0"), tmp_path), "logits", 3, 32, 32)
+
+
+def test_functions_are_put_in_the_place_of_their_calls(tmp_path):
+    ready = read_ready(saved(with_functions({"F": ["G", "G"], "G": ["Identity"]}, "F"), tmp_path), "logits", 3, 32, 32)
+    assert not ready.model.functions
+    assert [node.op_type for node in ready.model.graph.node].count("Identity") == 2
 
 
 def test_two_outputs_are_refused(tmp_path):
