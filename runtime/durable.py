@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["make_folder", "move", "patiently", "sync", "sync_tree", "write_new", "write_whole"]
+__all__ = ["make_folder", "move", "patiently", "sync", "sync_tree", "try_lock", "write_new", "write_whole"]
 
 _PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 
@@ -25,6 +25,26 @@ def patiently(work: Callable[[], object]) -> None:
             return
         time.sleep(pause_s)
     work()
+
+
+def try_lock(descriptor: int, shared: bool = False) -> bool:
+    """Lock a file until it is closed; return False if another process has locked it. On Windows `shared` locks nothing.
+
+    Raises OSError for a file system without locks.
+    """
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            if not shared:
+                msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # the second is Windows'
+        return False
+    return True
 
 
 def sync(path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from spinescore.runtime.documents import document_of, read
+from spinescore.runtime.durable import try_lock
 from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.files import write_atomic
 from spinescore.runtime.followup.archivefiles import MARK
@@ -131,7 +131,11 @@ class Places:
         """Hold a lock of this folder: alone, or beside others that share it. Raises ArchiveError if another has it."""
         self.work.mkdir(parents=True, exist_ok=True)
         with (self.work / f"{name}.lock").open("ab+") as file:
-            if not _lock(file.fileno(), shared):
+            try:
+                is_held = try_lock(file.fileno(), shared)
+            except OSError:  # a file system without locks
+                is_held = True
+            if not is_held:
                 raise ArchiveError(
                     f"another run is at work on the tables in {self.tables}; wait for its end, or end it, and call the "
                     "same command again"
@@ -152,25 +156,6 @@ class Places:
             for line in file:
                 with suppress(ValueError):
                     yield json.loads(line)
-
-
-def _lock(descriptor: int, shared: bool) -> bool:
-    """Lock a file until it is closed; return False if another process has locked it."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            if not shared:
-                msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # the second is Windows'
-        return False
-    except OSError:
-        pass  # a file system without locks
-    return True
 
 
 def read_document(path: Path, kind: type[Any]) -> Any:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from spinescore.runtime.durable import make_folder, patiently
+from spinescore.runtime.durable import make_folder, patiently, try_lock
 from spinescore.runtime.errors import SpineScoreError
 
 __all__ = ["FULL", "UNWRITABLE", "Places", "disk_fault", "filesystem_of", "is_running", "locked", "make_places",
@@ -147,7 +147,7 @@ def locked(places: Places, wait_s: float = 5.0) -> Iterator[int]:
         raise SpineScoreError(f"{text}; mount its disk so that it can be written, or correct its permissions") from None
     give_up_s = time.monotonic() + wait_s
     try:
-        while not _lock(descriptor):
+        while not try_lock(descriptor):
             if time.monotonic() < give_up_s:
                 time.sleep(0.05)
                 continue
@@ -166,21 +166,6 @@ def is_running(places: Places) -> bool:
         return False
     descriptor = os.open(places.lock, os.O_RDONLY)
     try:
-        return not _lock(descriptor)
+        return not try_lock(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # the second is Windows'
-        return False
-    return True

@@ -32,7 +32,7 @@ def test_retention_removes_only_what_is_delivered(make, files, tmp_path):
     clean(appliance.places, appliance.index, appliance.clock, SpoolPart("x"))
     assert len(objects(appliance)) == 1
     assert (appliance.places.results / key).is_dir()
-    assert appliance.receive(*files)[0].status == "known"  # a resend, of which nothing is kept
+    assert appliance.receive(*files)[0].status == "known"  # it came again, and is not kept again
     assert len(objects(appliance)) == 1
     appliance.clock.pass_s(30 * 86400)
     clean(appliance.places, appliance.index, appliance.clock, SpoolPart("x"))
