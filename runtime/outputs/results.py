@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from spinescore.runtime.outputs.rows import Row
     from spinescore.runtime.scoring.report import StudyReport
 
-__all__ = ["check_formats", "remove_results", "study_folders", "write_results", "write_rows"]
+__all__ = ["check_formats", "remove_results", "result_folders", "write_results", "write_rows"]
 
 _FILES = frozenset(form.file.format(region=region) for form in FORMATS.values() for region in REGIONS)
 _EXAMPLE = "['json', 'sr']"
@@ -77,17 +77,17 @@ def _names(formats: object) -> list[str]:
     return names
 
 
-def study_folders(out: Path, count: int) -> list[Path]:
-    """Return a folder for each of `count` studies: `out` itself for one study, else `out/study-N`.
+def result_folders(out: Path, count: int, name: str = "study", files: Iterable[str] = _FILES) -> list[Path]:
+    """Return a folder for each of `count` results: `out` itself for one, else `out/study-N`, or with another `name`.
 
-    Results of an earlier call that these studies will not replace are removed from `out`, so that no old grade lies
-    beside new ones. Files with other names stay, and so does all that a link leads to.
+    The `files` of an earlier call that these results will not replace are removed from `out`, so that no old grade
+    lies beside new ones. Files with other names stay, and so does all that a link leads to. Raises OutputError.
     """
-    folders = [out] if count == 1 else [out / f"study-{number}" for number in range(1, count + 1)]
-    numbered = [path for path in out.glob("study-*") if re.fullmatch(r"study-[0-9]+", path.name)]
+    folders = [out] if count == 1 else [out / f"{name}-{number}" for number in range(1, count + 1)]
+    numbered = [path for path in out.glob(f"{name}-*") if re.fullmatch(rf"{name}-[0-9]+", path.name)]
     earlier = [path for path in numbered if path.is_dir() and not path.is_symlink()]
     for folder in (path for path in (out, *earlier) if path not in folders):
-        remove_results(folder)
+        remove_results(folder, files)
         if folder != out and not any(folder.iterdir()):
             folder.rmdir()
     return folders
@@ -167,9 +167,9 @@ def write_rows(folder: Path, studies: Sequence[StudyReport | Row]) -> Path:
     return path
 
 
-def remove_results(folder: Path) -> None:
+def remove_results(folder: Path, files: Iterable[str] = _FILES) -> None:
     """Remove results of an earlier call from a folder; files with other names stay. Raises OutputError."""
-    if faults := [fault for name in _FILES for fault in _faults(folder / name, _remove)]:
+    if faults := [fault for name in files for fault in _faults(folder / name, _remove)]:
         raise OutputError("; ".join(faults))
 
 

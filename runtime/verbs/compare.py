@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "run"]
 
+_FILES = ("comparison.json", "comparison.png")
 _REPORT = "report.json"  # the file of `spinescore score --out` in a study's folder
 
 
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("baseline", type=Path, metavar="BASELINE", help=text)
     parser.add_argument("followups", type=Path, nargs="+", metavar="FOLLOWUP", help="later studies")
     add_rules(parser)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for comparison.json and comparison.png")
+    parser.add_argument("--out", type=Path, metavar="DIR", help=f"folder for {' and '.join(_FILES)}")
     parser.add_argument("--no-plot", action="store_true", help="write no picture, which needs matplotlib")
     parser.add_argument("--json", action="store_true", help="print only JSON: one comparison, or several as JSON Lines")
     add_scorer(parser)
@@ -52,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from spinescore.runtime.followup.change import compare
+    from spinescore.runtime.outputs.results import result_folders
 
     check_out(arguments.out)
     if arguments.out is not None and not arguments.no_plot:
@@ -60,12 +62,12 @@ def run(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         baseline, *followups = _reports([arguments.baseline, *arguments.followups], arguments, stack)
     comparisons = [compare(baseline, followup, rules) for followup in followups]
-    for number, comparison in enumerate(comparisons, 1):
-        several = len(comparisons) > 1
-        if arguments.out is not None:
-            folder = arguments.out / f"followup-{number}" if several else arguments.out
-            _write(comparison, folder, not arguments.no_plot)
-        _show(comparison, arguments.json, number if several else None)
+    count = len(comparisons)
+    folders = [] if arguments.out is None else result_folders(arguments.out, count, "followup", _FILES)
+    for number, comparison in enumerate(comparisons):
+        if folders:
+            _write(comparison, folders[number], not arguments.no_plot)
+        _show(comparison, arguments.json, number + 1 if count > 1 else None)
     return OK if any(comparison.corners.comparable for comparison in comparisons) else NOTHING_SCORED
 
 
@@ -193,5 +195,5 @@ def _write(comparison: Comparison, folder: Path, plot: bool) -> None:
 
         return comparison_png(comparison) if plot else None
 
-    written = write_set(folder, {"comparison.json": comparison.to_json() + "\n", "comparison.png": picture})
+    written = write_set(folder, dict(zip(_FILES, (comparison.to_json() + "\n", picture), strict=True)))
     say(f"written: {', '.join(map(str, written))}")

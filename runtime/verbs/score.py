@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
         studies = as_asked(studies, arguments)
         if arguments.hard and arguments.budget_ms is None and scorer.bundle.manifest.budget_ms is None:
             raise UsageError("--hard needs a budget that must be kept; give it with --budget-ms N")
-        folders = None if arguments.out is None else results.study_folders(arguments.out, len(studies))
+        folders = None if arguments.out is None else results.result_folders(arguments.out, len(studies))
         call = _Call(scorer, arguments, formats, len(studies), folders)
         try:
             for number in range(len(studies)):

@@ -14,7 +14,7 @@ from helpers.tiny_study import TOTAL, write_study
 from spinescore.runtime import OutputError, Scorer, StudyReport, cli, load_study
 from spinescore.runtime.outputs import results
 from spinescore.runtime.outputs.formats import FORMATS
-from spinescore.runtime.outputs.results import check_formats, study_folders, write_results
+from spinescore.runtime.outputs.results import check_formats, result_folders, write_results
 from spinescore.runtime.study import SITES
 
 BOTH = {
@@ -105,11 +105,11 @@ def test_folders_of_earlier_studies_are_cleared(tmp_path):
         (tmp_path / name / "report.json").touch()
     (tmp_path / "study-3" / "mine.txt").touch()
     (tmp_path / "report.json").touch()
-    assert study_folders(tmp_path, 2) == [tmp_path / "study-1", tmp_path / "study-2"]
+    assert result_folders(tmp_path, 2) == [tmp_path / "study-1", tmp_path / "study-2"]
     assert names(tmp_path) == [
         "study-1/report.json", "study-2/report.json", "study-3/mine.txt", "study-notes/report.json",
     ]  # fmt: skip
-    assert study_folders(tmp_path, 1) == [tmp_path]
+    assert result_folders(tmp_path, 1) == [tmp_path]
     assert names(tmp_path) == ["study-3/mine.txt", "study-notes/report.json"]
     assert not (tmp_path / "study-1").exists()
 
@@ -120,7 +120,7 @@ def test_results_behind_a_link_in_the_folder_stay(tmp_path):
     (tmp_path / "elsewhere" / "report.json").touch()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "study-7").symlink_to(tmp_path / "elsewhere")
-    assert study_folders(tmp_path / "out", 1) == [tmp_path / "out"]
+    assert result_folders(tmp_path / "out", 1) == [tmp_path / "out"]
     assert (tmp_path / "elsewhere" / "report.json").exists()
     assert (tmp_path / "out" / "study-7").is_symlink()
 

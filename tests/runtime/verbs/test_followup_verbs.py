@@ -71,7 +71,7 @@ def test_compare_prints_a_table_and_writes_json_and_a_picture(before, after, tmp
     assert [path.name for path in out.iterdir()] == ["comparison.json"]
 
 
-def test_several_followups_are_json_lines_in_numbered_folders(before, after, tmp_path, capsys):
+def test_several_followups_are_json_lines_in_folders_that_a_later_call_replaces(before, after, tmp_path, capsys):
     out = tmp_path / "out"
     arguments = ["compare", before, after, before, "--json", "--out", str(out), "--no-plot"]
     assert cli.main([*arguments, "--progression", "3", "--no-progression", "1,2"]) == 0
@@ -87,6 +87,12 @@ def test_several_followups_are_json_lines_in_numbered_folders(before, after, tmp
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*")) == [
         "followup-1/comparison.json", "followup-2/comparison.json",
     ]  # fmt: skip
+    (out / "followup-2/notes.txt").touch()
+    assert cli.main(["compare", before, after, "--out", str(out), "--no-plot"]) == 0
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*")) == [
+        "comparison.json", "followup-2/notes.txt",
+    ]  # fmt: skip
+    assert not (out / "followup-1").exists()
 
 
 def test_studies_are_scored_and_folders_with_a_report_are_read(tmp_path, capsys):
