@@ -21,7 +21,7 @@ association       coverage of the intervals of `spinescore associate`
 
 Robustness
 fuzz              hostile files; fuzz.documents: hostile documents and networks
-processes         one study in many new processes; openvino_streams: the smallest network with a known fault
+processes         one study in many new processes
 freezing          a program frozen by PyInstaller
 """
 
