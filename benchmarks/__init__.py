@@ -9,7 +9,7 @@ embedding         cost of a scorer for the program around it; resultcost: of a s
 testtime          cost of averaging at test time
 decode            decoders of compressed pixels
 manystudies       memory of one call with many studies
-gpu               all checks and figures that need a GPU; roofline: the least time on named GPUs, from datasheets
+gpu               all checks and figures that need a GPU
 kernels           registers and memory of the CUDA kernels
 
 Results
