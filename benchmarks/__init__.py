@@ -7,9 +7,9 @@ Speed and memory
 bench             latency of whole studies (`spinescore bench`); peers: the same study by other means
 embedding         cost of a scorer for the program around it; resultcost: of a study's results; exporting: of an export
 testtime          cost of averaging at test time
-decode            decoders of compressed pixels; decodecost: cost of the worker process for one image
+decode            decoders of compressed pixels
 manystudies       memory of one call with many studies
-gpu               all checks and figures that need a GPU; roofline: the least time on named GPUs, from datasheets
+gpu               all checks and figures that need a GPU
 kernels           registers and memory of the CUDA kernels
 
 Results
@@ -21,7 +21,7 @@ association       coverage of the intervals of `spinescore associate`
 
 Robustness
 fuzz              hostile files; fuzz.documents: hostile documents and networks
-processes         one study in many new processes; openvino_streams: the smallest network with a known fault
+processes         one study in many new processes
 freezing          a program frozen by PyInstaller
 """
 

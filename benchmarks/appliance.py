@@ -2,7 +2,6 @@
 
     python -m spinescore.benchmarks.appliance [--latency N] [--received N] [--studies N] [--idle S] [--out F]
     python -m spinescore.benchmarks.appliance --kills N [--kill-archive] [--out F]
-    python -m spinescore.benchmarks.appliance --hostile N [--out F]
 
 A part with 0 is left out. `latency`: studies of two uncompressed radiographs of full size are sent one after the other,
 each in one association; the time runs from the association's release to the arrival of the structured report at the
@@ -11,8 +10,8 @@ archive, and `above_scoring` is that time less the report's own. A study is due 
 small studies; memory, descriptors and threads of every process of the service after each tenth of them. Its spool is in
 memory if there is room: a small study makes about 70 syncs, which take the time on a disk and no memory. Objects are
 removed soon after their delivery. `idle`: the processor time of all processes while nothing is sent. The modality and
-the archive are pynetdicom's, in this process, and share the machine's cores with the service. `kills` and
-`hostile`, alone: see `appliancekills` and `appliancehostile`. Needs the extra `appliance`.
+the archive are pynetdicom's, in this process, and share the machine's cores with the service. `kills`, alone: see
+`appliancekills`. Needs the extra `appliance`.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from spinescore.benchmarks.appliancehostile import try_hostile
 from spinescore.benchmarks.appliancekills import MUST_BE_NONE, try_kills
 from spinescore.benchmarks.harness.appliance import processes_of, write_config
 from spinescore.benchmarks.harness.archive import Archive
@@ -178,12 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--bundle", default="phantom-reference", metavar="B", help="bundle (phantom-reference)")
     add("--kills", type=int, metavar="N", help="only the trial by killing, with N small studies")
     add("--kill-archive", action="store_true", help="with --kills: kill the archive, too")
-    add("--hostile", type=int, metavar="N", help="only the trial with hostile peers, with N calls beside each kind")
     arguments = command.start(argv)
-    if arguments.hostile:
-        with tempfile.TemporaryDirectory(prefix="spinescore-hostile-") as name:
-            command.publish({"hostile": try_hostile(Path(name), arguments.bundle, arguments.hostile)})
-        return 0
     if arguments.kills:
         with tempfile.TemporaryDirectory(prefix="spinescore-kills-") as name:
             outcome = try_kills(Path(name), arguments.bundle, arguments.kills, archive=arguments.kill_archive)

@@ -36,9 +36,9 @@ from spinescore.benchmarks.consolelibrary import scoring_ms
 from spinescore.benchmarks.harness.child import SPINESCORE, answer, session, this_module
 from spinescore.benchmarks.harness.ports import free_port
 from spinescore.benchmarks.harness.record import Command
+from spinescore.benchmarks.harness.studies import study_of_size
 from spinescore.benchmarks.harness.timing import percentiles
 from spinescore.runtime.phantom import draw_view
-from spinescore.runtime.phantom.study import dicom_file
 from spinescore.runtime.reading.arrays import radiograph_from_array
 from spinescore.runtime.study import REGIONS, Radiograph
 
@@ -55,14 +55,7 @@ _CONSOLES = 4
 _WAIT_S = 300.0
 _WARM_UP = 3
 _BOUNDARY = "spinescore-console"
-
-
-@dataclass(frozen=True)
-class _Call:
-    """One call: its body and the type of it."""
-
-    body: bytes
-    content_type: str = f"multipart/form-data; boundary={_BOUNDARY}"
+_FORM = {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}
 
 
 class _Connection(http.client.HTTPConnection):
@@ -85,12 +78,12 @@ class _Service:
     socket: Path
     started_s: float
 
-    def ask(self, call: _Call) -> tuple[float, float]:
-        """Return the milliseconds of a call, and those of the scoring in it."""
+    def ask(self, body: bytes) -> tuple[float, float]:
+        """Return the milliseconds of a call with this form, and those of the scoring in it."""
         started = time.perf_counter()
         connection = _Connection(self.socket)
         try:
-            connection.request("POST", "/v1/score", call.body, {"Content-Type": call.content_type})
+            connection.request("POST", "/v1/score", body, _FORM)
             answered = connection.getresponse()
             content = answered.read()
         finally:
@@ -125,23 +118,6 @@ def _service(folder: Path, bundle: str, port: int | None = None) -> Iterator[_Se
         yield service
 
 
-def _study() -> list[Dataset]:
-    """Return the study as uncompressed DICOM datasets of the size that is measured."""
-    import cv2
-    from pydicom import dcmread
-
-    datasets: list[Dataset] = []
-    for region in REGIONS:
-        ds = dcmread(io.BytesIO(dicom_file(_SEED, draw_view(_SEED, region))))
-        pixels = cv2.resize(ds.pixel_array, (_COLUMNS, _ROWS), interpolation=cv2.INTER_LINEAR)
-        sides = [float(side) * before / now for side, before, now in
-                 zip(ds.ImagerPixelSpacing, (ds.Rows, ds.Columns), (_ROWS, _COLUMNS), strict=True)]  # fmt: skip
-        ds.ImagerPixelSpacing = [f"{side:.6g}" for side in sides]
-        ds.Rows, ds.Columns, ds.PixelData = _ROWS, _COLUMNS, pixels.astype("<u2").tobytes()
-        datasets.append(ds)
-    return datasets
-
-
 def _views(study: Sequence[Dataset]) -> list[dict[str, Any]]:
     """Return what a console says of each of its frames."""
     return [
@@ -164,16 +140,16 @@ def _radiographs(study: Sequence[Dataset]) -> list[Radiograph]:
     ]  # fmt: skip
 
 
-def _frames(study: Sequence[Dataset]) -> _Call:
-    """Return the call with raw frames."""
+def _frames(study: Sequence[Dataset]) -> bytes:
+    """Return the form with raw frames."""
     views = _views(study)
     parts = [("request", "application/json", json.dumps({"views": views}).encode())]
     frames = [(view["part"], "application/octet-stream", ds.PixelData) for view, ds in zip(views, study, strict=True)]
     return _form(parts + frames)
 
 
-def _files(study: Sequence[Dataset]) -> _Call:
-    """Return the call with DICOM files."""
+def _files(study: Sequence[Dataset]) -> bytes:
+    """Return the form with DICOM files."""
     parts = []
     for region, ds in zip(REGIONS, study, strict=True):
         buffer = io.BytesIO()
@@ -182,20 +158,20 @@ def _files(study: Sequence[Dataset]) -> _Call:
     return _form(parts)
 
 
-def _form(parts: Sequence[tuple[str, str, bytes]]) -> _Call:
+def _form(parts: Sequence[tuple[str, str, bytes]]) -> bytes:
     lines = []
     for name, kind, content in parts:
         head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\nContent-Type: {kind}\r\n\r\n'
         lines += [head.encode(), content, b"\r\n"]
-    return _Call(b"".join([*lines, f"--{_BOUNDARY}--\r\n".encode()]))
+    return b"".join([*lines, f"--{_BOUNDARY}--\r\n".encode()])
 
 
-def _alone(service: _Service, call: _Call, count: int) -> dict[str, Any]:
+def _alone(service: _Service, form: bytes, count: int) -> dict[str, Any]:
     """Return the times of one console that is alone."""
     for _ in range(_WARM_UP):
-        service.ask(call)
-    times = [service.ask(call) for _ in range(count)]
-    return {"megabytes": round(len(call.body) / 1e6, 1), "studies": count, **_figures(times)}
+        service.ask(form)
+    times = [service.ask(form) for _ in range(count)]
+    return {"megabytes": round(len(form) / 1e6, 1), "studies": count, **_figures(times)}
 
 
 def _figures(times: Sequence[tuple[float, float]], of: Sequence[int] = (50, 90, 99)) -> dict[str, Any]:
@@ -224,11 +200,11 @@ def _add_above(library: dict[str, Any], in_process_ms: float) -> None:
             figures["above_in_process_ms"] = {name: round(ms - in_process_ms, 3) for name, ms in answers}
 
 
-def _at_once(service: _Service, call: _Call, count: int, one_ms: float) -> dict[str, Any]:
+def _at_once(service: _Service, form: bytes, count: int, one_ms: float) -> dict[str, Any]:
     """Return the times of four consoles at once."""
 
     def console(_: int) -> list[float]:
-        return [service.ask(call)[0] for _ in range(count)]
+        return [service.ask(form)[0] for _ in range(count)]
 
     with ThreadPoolExecutor(_CONSOLES) as pool:
         times = [ms for some in pool.map(console, range(_CONSOLES)) for ms in some]
@@ -249,13 +225,13 @@ def _in_process(radiographs: Sequence[Radiograph], bundle: str, count: int) -> d
     return percentiles(times[_WARM_UP:])
 
 
-def _start(scratch: Path, call: _Call, bundle: str, rounds: int) -> dict[str, Any]:
+def _start(scratch: Path, form: bytes, bundle: str, rounds: int) -> dict[str, Any]:
     """Return the seconds from the start of the service to its first answer, and those of the opening alone."""
     first_s, opening_s = [], []
     for number in range(rounds):
         opening_s.append(answer(this_module("console", "--opening", bundle)))
         with _service(scratch / f"start-{number}", bundle) as service:
-            _, scoring_ms = service.ask(call)
+            _, scoring_ms = service.ask(form)
             first_s.append(time.perf_counter() - service.started_s - scoring_ms / 1e3)
     above = [first - opening for first, opening in zip(first_s, opening_s, strict=True)]
     return {"starts": rounds, "first_answer_s": percentiles(first_s, of=(50,)),
@@ -284,7 +260,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.opening:
         return _print_opening(arguments.opening)
     os.environ.setdefault("SPINESCORE_CHECK", "0")  # one engine for all: that of the first study
-    study = _study()
+    study = study_of_size(_SEED, _ROWS, _COLUMNS)
     frames, files = _frames(study), _files(study)
     with tempfile.TemporaryDirectory(prefix="spinescore-console-") as name:
         port = free_port()

@@ -9,19 +9,16 @@ syntax has one turn. `median_ms` and `best_ms` are of the rounds; `processor_ms`
 process took together, which other processes hardly change. `two_at_once_ms`: two pictures in two threads; twice one
 picture's time if the decoder keeps the interpreter's lock or no core is free. `worker_ms`: one picture through the
 process that the runtime decodes in. A lossless result is correct if every value is the same, a lossy one if no value is
-further from the original than the bound. Uncompressed: from a file in the page cache to an array of which every value
-was looked at once, read into memory or mapped. Under a load of more than one, times are longer than on a quiet machine.
+further from the original than the bound. Under a load of more than one, times are longer than on a quiet machine.
 """
 
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,15 +29,21 @@ from spinescore.benchmarks.harness.timing import elapsed_ms
 from spinescore.runtime.reading.decoding.codecs import installed, run_codec
 from spinescore.runtime.reading.decoding.decode import run_apart
 from spinescore.runtime.reading.pixelformat import PixelFormat
-from spinescore.runtime.reading.pixels import read_pixels
 from spinescore.runtime.text import table
 
-__all__ = ["SCHEMA", "Compressed", "compressed", "draw_picture", "main", "measure", "measure_uncompressed"]
+__all__ = ["SCHEMA", "Compressed", "compressed", "draw_picture", "main", "measure"]
 
-SCHEMA = "spinescore.decode/2"
+SCHEMA = "spinescore.decode/3"
 ROWS, COLUMNS, BITS = 3000, 2400, 12
 _SEED = 2_000_003
 _ROUNDS = 7
+_TIMES = {  # -> the heading of their column
+    "median_ms": "ms",
+    "best_ms": "best",
+    "processor_ms": "processor",
+    "two_at_once_ms": "two at once",
+    "worker_ms": "worker",
+}
 
 Picture = NDArray[np.unsignedinteger[Any]]
 
@@ -105,17 +108,11 @@ def compressed(picture: NDArray[np.uint16]) -> list[Compressed]:
 def _rle(picture: Picture) -> bytes:
     from pydicom.pixels.encoders.base import RLELosslessEncoder
 
-    options: dict[str, Any] = {
-        "rows": picture.shape[0],
-        "columns": picture.shape[1],
-        "samples_per_pixel": 1,
-        "bits_allocated": 16,
-        "bits_stored": BITS,
-        "pixel_representation": 0,
-        "photometric_interpretation": "MONOCHROME2",
-        "number_of_frames": 1,
-    }
-    return RLELosslessEncoder.encode(picture, encoding_plugin="pydicom", **options)
+    rows, columns = picture.shape
+    return RLELosslessEncoder.encode(
+        picture, encoding_plugin="pydicom", rows=rows, columns=columns, samples_per_pixel=1, bits_allocated=16,
+        bits_stored=BITS, pixel_representation=0, photometric_interpretation="MONOCHROME2", number_of_frames=1,
+    )  # fmt: skip
 
 
 def _declared(picture: Picture) -> PixelFormat:
@@ -175,65 +172,23 @@ def _calls(arguments: tuple[str, bytes, str, PixelFormat], pool: ThreadPoolExecu
     }
 
 
-def measure_uncompressed(picture: NDArray[np.uint16], rounds: int) -> dict[str, Any]:
-    """Time reading pixels into memory, as the runtime does, beside mapping the file."""
-    from pydicom import dcmread
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian
-
-    declared = _declared(picture)
-    with tempfile.TemporaryDirectory(prefix="spinescore-") as folder:
-        path = Path(folder, "image")
-        ds = Dataset()
-        ds.file_meta = FileMetaDataset()
-        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        ds.SOPClassUID, ds.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.1", "1.2.3"
-        ds.BitsAllocated, ds.PixelRepresentation, ds.PixelData = 16, 0, picture.tobytes()
-        ds.save_as(path, enforce_file_format=True)
-        at = path.stat().st_size - picture.nbytes
-        header = dcmread(path, stop_before_pixels=True)
-
-        def read() -> None:
-            with path.open("rb") as file:
-                file.seek(at - 12)
-                read_pixels(file, header, declared, ExplicitVRLittleEndian, "image", [])
-
-        def mapped() -> None:
-            int(np.memmap(path, "<u2", "r", at, picture.shape).max())
-
-        times: dict[str, list[float]] = {"read_ms": [], "mapped_ms": []}
-        for _ in range(rounds + 1):
-            times["read_ms"].append(elapsed_ms(read))
-            times["mapped_ms"].append(elapsed_ms(mapped))
-    return {figure: round(float(np.median(ms[1:])), 2) for figure, ms in times.items()}
-
-
 def _table(figures: Mapping[str, Any]) -> str:
     rows = [
         [
             result["name"],
             f"{result['bytes'] / 1e6:.1f}",
             entry["decoder"],
-            *(
-                f"{entry[figure]:.1f}"
-                for figure in ("median_ms", "best_ms", "processor_ms", "two_at_once_ms", "worker_ms")
-            ),
+            *(f"{entry[figure]:.1f}" for figure in _TIMES),
             entry["max_difference"],
             "yes" if entry["correct"] else "NO",
         ]
         for result in figures["results"]
         for entry in result["decoders"]
     ]
-    times = ["ms", "best", "processor", "two at once", "worker"]
-    header = ["transfer syntax", "MB", "decoder", *times, "off by", "correct"]
-    picture, plain = figures["picture"], figures["uncompressed"]
-    return "\n\n".join(
-        [
-            f"{picture['rows']} x {picture['columns']} pixels, {picture['bits']} bits, {figures['rounds']} rounds",
-            table(rows, header),
-            f"uncompressed: read {plain['read_ms']:.2f} ms, mapped {plain['mapped_ms']:.2f} ms",
-        ]
-    )
+    header = ["transfer syntax", "MB", "decoder", *_TIMES.values(), "off by", "correct"]
+    picture = figures["picture"]
+    title = f"{picture['rows']} x {picture['columns']} pixels, {picture['bits']} bits, {figures['rounds']} rounds"
+    return f"{title}\n\n{table(rows, header)}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -248,7 +203,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     figures: dict[str, Any] = {
         "picture": {"rows": picture.shape[0], "columns": picture.shape[1], "bits": BITS, "phantom_seed": _SEED},
         "rounds": rounds,
-        "uncompressed": measure_uncompressed(picture, rounds),
         "results": [],
     }
     for coded in compressed(picture):

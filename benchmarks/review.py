@@ -31,9 +31,8 @@ from typing import TYPE_CHECKING, Any
 from spinescore.benchmarks.harness.child import SPINESCORE, session
 from spinescore.benchmarks.harness.ports import free_port, listens, wait_until
 from spinescore.benchmarks.harness.record import Command
+from spinescore.benchmarks.harness.studies import study_of_size
 from spinescore.benchmarks.harness.timing import percentiles
-from spinescore.runtime.phantom import draw_view
-from spinescore.runtime.phantom.study import dicom_file
 from spinescore.runtime.study import REGIONS
 
 if TYPE_CHECKING:
@@ -92,23 +91,6 @@ requestAnimationFrame(() => done(performance.now() - start));
 """
 
 
-def _write_study(folder: Path) -> None:
-    """Write the study as uncompressed DICOM files of the size that is measured."""
-    import io
-
-    import cv2
-    from pydicom import dcmread
-
-    for region in REGIONS:
-        ds = dcmread(io.BytesIO(dicom_file(_SEED, draw_view(_SEED, region))))
-        pixels = cv2.resize(ds.pixel_array, (_COLUMNS, _ROWS), interpolation=cv2.INTER_LINEAR)
-        sides = [float(side) * before / now for side, before, now in
-                 zip(ds.ImagerPixelSpacing, (ds.Rows, ds.Columns), (_ROWS, _COLUMNS), strict=True)]  # fmt: skip
-        ds.ImagerPixelSpacing = [f"{side:.6g}" for side in sides]
-        ds.Rows, ds.Columns, ds.PixelData = _ROWS, _COLUMNS, pixels.astype("<u2").tobytes()
-        ds.save_as(folder / f"{region}.dcm")
-
-
 @contextmanager
 def _service(folder: Path, bundle: str) -> Iterator[str]:
     """Run the appliance with the study; yield the address of its page when the study is scored."""
@@ -119,7 +101,8 @@ def _service(folder: Path, bundle: str) -> Iterator[str]:
     (folder / "reader.token").chmod(0o600)
     config = folder / "appliance.toml"
     config.write_text(_CONFIG.format(bundle=bundle, port=port), encoding="utf-8")
-    _write_study(folder / "inbox")
+    for region, ds in zip(REGIONS, study_of_size(_SEED, _ROWS, _COLUMNS), strict=True):
+        ds.save_as(folder / "inbox" / f"{region}.dcm")
     words = [*SPINESCORE, "serve", "--config", str(config)]
     with session(words) as process:
         wait_until(lambda: process.poll() is not None or listens(port), "the start of the service", _WAIT_S)

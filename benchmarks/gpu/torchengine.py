@@ -8,14 +8,17 @@ nothing else uses, and the runs before the capture have filled it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from spinescore.benchmarks.gpu.onnxtorch import module_of
+from spinescore.benchmarks.phantom.checkpoints import network, rebuilt_tensors
 from spinescore.runtime.engines import CudaQueue, DeviceMemory
 from spinescore.runtime.errors import EngineError
 
@@ -75,7 +78,7 @@ class TorchEngine:
         self.input_shape, self.output_shape = (_shape(ends[0]) for ends in (model.graph.input, model.graph.output))
         self._gpu = gpu
         self._bound: dict[tuple[int, int, tuple[int, ...]], tuple[Any, Any]] = {}
-        self._module: Any = module_of(model, path.name)
+        self._module: Any = _folded(network(rebuilt_tensors(model)))
         gpu.run(lambda: self._module.to(gpu.device, gpu.dtype, memory_format=torch.channels_last))
 
     def run(self, inputs: DeviceMemory, outputs: DeviceMemory) -> None:
@@ -106,6 +109,15 @@ class TorchEngine:
 def open_on_gpu(path: Path, precision: str, queue: CudaQueue) -> TorchEngine:
     """Open a network, in FP16 whatever the file's `precision` is. Raises `EngineError`."""
     return TorchEngine(path, Cuda(queue))
+
+
+def _folded(module: nn.Module) -> nn.Module:
+    """Fold each batch normalisation into the convolution that is defined before it."""
+    for (conv_name, conv), (norm_name, norm) in pairwise(list(module.named_modules())):
+        if isinstance(norm, nn.BatchNorm2d):
+            module.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))
+            module.set_submodule(norm_name, nn.Identity())
+    return module
 
 
 def _shape(end: onnx.ValueInfoProto) -> tuple[int, ...]:

@@ -1,7 +1,8 @@
-"""Many studies for measurements: a few phantoms are drawn, the others are copies of them under their own UIDs."""
+"""Studies for measurements: of a given size, or many, of which a few are drawn and the others are copies."""
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from spinescore.runtime.phantom import draw_view
 from spinescore.runtime.phantom.study import dicom_file
 from spinescore.runtime.study import REGIONS
 
-__all__ = ["UIDS", "save_under", "write_studies"]
+__all__ = ["UIDS", "save_under", "study_of_size", "write_studies"]
 
 UIDS = "1.2.826.0.1.3680043.8.498"  # below it, each measurement has a branch of its own
 _DRAWN = 4  # small studies that are copied
@@ -23,8 +24,6 @@ def write_studies(
 
     With `stated`, every header states the region and the side to which the patient looks.
     """
-    from io import BytesIO
-
     from pydicom import dcmread
 
     views = [
@@ -45,6 +44,23 @@ def write_studies(
             save_under(f"{UIDS}.77.{number}", REGIONS.index(region), ds, place / f"{region}.dcm")
         folders.append(place)
     return folders
+
+
+def study_of_size(seed: int, rows: int, columns: int) -> list[Any]:
+    """Return the phantom study `seed` as uncompressed DICOM datasets of this size, cervical first."""
+    import cv2
+    import numpy as np
+    from pydicom import dcmread
+
+    datasets = []
+    for region in REGIONS:
+        ds = dcmread(BytesIO(dicom_file(seed, draw_view(seed, region))))
+        sides = np.array(ds.ImagerPixelSpacing, float) * (ds.Rows, ds.Columns) / (rows, columns)
+        pixels = cv2.resize(ds.pixel_array, (columns, rows), interpolation=cv2.INTER_LINEAR)
+        ds.ImagerPixelSpacing = [f"{side:.6g}" for side in sides]
+        ds.Rows, ds.Columns, ds.PixelData = rows, columns, pixels.astype("<u2").tobytes()
+        datasets.append(ds)
+    return datasets
 
 
 def save_under(study_uid: str, number: int, ds: Any, path: Path) -> None:

@@ -1,8 +1,8 @@
 """The self-test: does this engine compute a bundle's golden outputs in this process?
 
 An acceptance record covers the processes of the gate. An engine can still compute wrongly in another process: OpenVINO
-2026.4.1 did so in every second one (`spinescore.benchmarks.openvino_streams`). So every process runs golden inputs as a
-study runs (`Pipeline.run_networks`) before it gives out grades, and compares the outputs with the expected ones.
+2026.4.1 did so in every second one. So every process runs golden inputs as a study runs (`Pipeline.run_networks`)
+before it gives out grades, and compares the outputs with the expected ones.
 
 Two radiographs are run, while the tolerances are for all golden inputs. Therefore as many grades may flip, and points
 move far, in these two as the tolerances allow in all of them. An engine that fails here would fail the gate even if all

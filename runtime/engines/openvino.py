@@ -55,9 +55,9 @@ class OpenVinoEngine:
 
     The streams of one compiled model share the values that are computed from constants at loading. If the plugin
     scales 8-bit weights there, one stream can convert them again, in place, after another stream has scaled them. Both
-    then compute with unscaled weights (OpenVINO 2026.4.1, `spinescore.benchmarks.openvino_streams`). Therefore an INT8
-    network in which that could happen has one stream for each compiled model. A small network is compiled once for each
-    caller, with a share of the threads. A large network is compiled once, and its callers take turns on all threads.
+    then compute with unscaled weights (OpenVINO 2026.4.1). Therefore an INT8 network in which that could happen has one
+    stream for each compiled model. A small network is compiled once for each caller, with a share of the threads. A
+    large network is compiled once, and its callers take turns on all threads.
     """
 
     capturable = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 
 import pytest
@@ -35,20 +34,3 @@ def test_every_figure_of_a_small_run(tmp_path, monkeypatch, capsys):
     assert record["receiving"]["objects"] == 3
     assert record["receiving"]["megabytes_per_s"] > 0
     assert record["idle"]["core_percent"] >= 0
-
-
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
-def test_every_kind_of_hostile_peer(tmp_path, monkeypatch):
-    pytest.importorskip("pynetdicom")
-    from spinescore.benchmarks import appliance
-
-    monkeypatch.setenv("SPINESCORE_CHECK", "0")
-    bundle, out = write_golden_bundle(tmp_path / "b", "none"), tmp_path / "r.json"
-    assert appliance.main(["--hostile", "1", "--bundle", str(bundle), "--out", str(out)]) == 0
-    hostile = json.loads(out.read_text(encoding="utf-8"))["hostile"]
-    assert list(hostile["beside"]) == ["nobody", "silent", "silent after TLS", "PDU of 3.75 GiB", "slow",
-                                       "200 associations"]  # fmt: skip
-    for figures in hostile["beside"].values():
-        assert figures["echo_s"]["max"] > 0
-        assert figures["store_s"]["max"] > 0
-        assert 0 < figures["peak_mib"] <= 256

@@ -1,7 +1,7 @@
 """The tiny bundle with a grader in Keras' layout, in INT8 as exporters wrote it that left the strides where they were.
 
-On two streams of one compiled model OpenVINO 2026.4.1 computes such a network with weights that it did not scale
-(`spinescore.benchmarks.openvino_streams`), in most processes.
+On two streams of one compiled model OpenVINO 2026.4.1 computes such a network with weights that it did not scale, in
+most processes.
 """
 
 from __future__ import annotations

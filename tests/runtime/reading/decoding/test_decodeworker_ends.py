@@ -18,7 +18,6 @@ from helpers.decoding_worker import (  # noqa: F401  # its fixture is for every 
     running,
 )
 from helpers.dicom_files import COLUMNS, ROWS, picture
-from spinescore.benchmarks import decodecost
 from spinescore.runtime.machine import processes
 from spinescore.runtime.reading.decoding import decode, pool
 
@@ -110,9 +109,3 @@ def test_a_worker_that_does_not_start(monkeypatch, start: str) -> None:
 def test_time_limit(monkeypatch, stated: str, limit_s: float) -> None:
     monkeypatch.setenv(decode.TIMEOUT_VARIABLE, stated)
     assert decode.time_limit_s() == limit_s
-
-
-def test_its_cost_can_be_measured() -> None:
-    found = decodecost.measure(2)
-    assert min(found["worker_ms"]["p50"], found["copy_in_process_ms"]["p50"], found["first_ms"]) > 0
-    np.testing.assert_array_equal(decoded(), picture(16))  # the decoders are what they were
