@@ -35,7 +35,7 @@ def test_every_folder_with_code_is_packaged(project):
 def test_constraints_name_the_floors(project):
     """The oldest versions that are tested are the oldest that pip accepts (in major and minor number)."""
     extras = project["project"]["optional-dependencies"]
-    tools = ("hypothesis", "jsonschema", "pytest", "spinescore", "tomli")
+    tools = ("hypothesis", "jsonschema", "nvidia-cuda-nvdisasm", "pytest", "spinescore", "tomli")
     tested = (
         "agreement",
         "appliance",
