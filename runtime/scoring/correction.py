@@ -5,7 +5,7 @@ A correction is applied to a report, without pixels and without the bundle; `reg
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -33,7 +33,7 @@ from spinescore.runtime.scoring.report import CornerReport, DiscReport, RegionRe
 from spinescore.runtime.scoring.reporting import with_notices
 from spinescore.runtime.study import ALL_LEVELS, ALL_SITES, LEVELS, REGIONS, SITES, Region
 
-__all__ = ["Correction", "check_unread", "correct", "corrections_of", "keypoints_of", "left_behind"]
+__all__ = ["Correction", "check_regions", "correct", "corrections_of", "keypoints_of", "left_behind"]
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def _corrected(report: StudyReport, correction: Correction, before: StudyReport 
 
 def _applied(report: StudyReport, correction: Correction, before: StudyReport | None, path: str) -> AppliedCorrection:
     """Return what the correction changes; a correction that `before` already holds keeps its record."""
-    _check_regions(report, correction, path)
+    check_regions(report, correction, path)
     for record in () if before is None else before.corrections:
         if _correction_of(record) == correction:
             return record
@@ -223,39 +223,38 @@ def _applied(report: StudyReport, correction: Correction, before: StudyReport | 
     )
 
 
-def check_unread(report: StudyReport, correction: Correction, path: str = "") -> None:
-    """Raise `ValueError` if the correction needs a region that is taken out, or takes back what nobody said."""
+def check_regions(
+    report: StudyReport, correction: Correction, path: str = "", *, again: Collection[Region] = ()
+) -> None:
+    """Raise `ValueError` if the correction needs a region that has no grades or no radiograph, or is taken out.
+
+    The regions in `again` are to be scored before the correction is applied.
+    """
     out = unread_regions(report.corrections)
-    for region in correction.readable:
-        if region not in out:
+    for region in REGIONS:
+        status, is_readable = report.regions[region].status, region in correction.readable
+        points = [f"points.{region}"] if correction.points.get(region) else []
+        grades = [f"grades.{site}" for site in SITES[region] if site in correction.grades]
+        if is_readable and region not in out:
             raise ValueError(
                 f"{_at(path, 'readable')}: no correction before this one says that the {region} region cannot be read; "
                 "leave it out"
             )
-    for region in sorted(out.difference(correction.readable)):
-        places = [f"points.{region}"] if correction.points.get(region) else []
-        places += [f"grades.{site}" for site in SITES[region] if site in correction.grades]
-        if places:
+        if (points or grades) and region in out and not is_readable:
             raise ValueError(
-                f"{_at(path, places[0])}: a reader could not read the {region} region; leave it out, or name it in "
-                "readable, too"
+                f"{_at(path, (*points, *grades)[0])}: a reader could not read the {region} region; leave it out, or "
+                "name it in readable, too"
             )
-
-
-def _check_regions(report: StudyReport, correction: Correction, path: str) -> None:
-    """Raise `ValueError` if the correction needs a region that has no grades, or no radiograph."""
-    check_unread(report, correction, path)
-    for region in REGIONS:
-        status = report.regions[region].status
-        graded = [site for site in SITES[region] if site in correction.grades]
-        if graded and status != "scored":
+        if points and report.regions[region].radiograph is None:
+            raise ValueError(f"{_at(path, points[0])}: the study has no {region} radiograph; leave the region out")
+        if grades and status != "scored" and region not in again:
             raise ValueError(
-                f"{path}.grades.{graded[0]}: the {region} region is {status} and has no grades; leave it out, or give "
+                f"{_at(path, grades[0])}: the {region} region is {status} and has no grades; leave it out, or give "
                 "its points and score the study again"
             )
         if region in correction.unreadable and status == "missing":
             raise ValueError(
-                f"{path}.unreadable: the study has no {region} radiograph to be read; leave the region out"
+                f"{_at(path, 'unreadable')}: the study has no {region} radiograph to be read; leave the region out"
             )
 
 
