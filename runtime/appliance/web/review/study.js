@@ -140,8 +140,9 @@ export class StudyPage {
         const isBeside = prior && this.prior.isShown;
         corner.sign = differs ? `was ${corner.before ?? "?"}` : isBeside ? `prior ${prior.prior}${prior.trend}` : "";
       }
-      this.layout.showRegion(region, this.report.regions[region], discs, lock === null, preview?.regions[region],
-        draft.isRefused(region));
+      const isTaken = draft.isRefused(region); // then a preview of an earlier draft does not count
+      this.layout.showRegion(region, this.report.regions[region], discs, lock === null,
+        isTaken ? null : preview?.regions[region], isTaken);
     }
     this.panel.showTotal(this.report, preview, { working, failed, isSaved });
     this.panel.showDraft(draft, preview, { lock, isSaved, isAccepted: this.decisions.accepted === this.revision });
