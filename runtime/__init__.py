@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from spinescore.runtime.reading.arrays import radiograph_from_array
     from spinescore.runtime.reading.studies import load_radiograph, load_studies, load_study
     from spinescore.runtime.scorer import Scorer
-    from spinescore.runtime.scoring.correction import Correction, correct, keypoints_of
+    from spinescore.runtime.scoring.correction import Correction, correct, corrections_of, keypoints_of
     from spinescore.runtime.scoring.intake import Keypoints, StudyInput
     from spinescore.runtime.scoring.report import StudyReport
     from spinescore.runtime.study import Facing, Finding, Radiograph, Region, Study
@@ -79,6 +79,7 @@ __all__ = [
     "StudyReport",
     "anonymous",
     "correct",
+    "corrections_of",
     "freeze_support",
     "html",
     "keypoints_of",
@@ -111,6 +112,7 @@ _HOMES = {
     "StudyReport": "scoring.report",
     "anonymous": "reading.anonymous",
     "correct": "scoring.correction",
+    "corrections_of": "scoring.correction",
     "html": "outputs.html",
     "freeze_support": "machine.processes",
     "keypoints_of": "scoring.correction",

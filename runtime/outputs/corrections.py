@@ -55,6 +55,8 @@ def changes_in_words(correction: AppliedCorrection) -> Iterator[str]:
         yield f"points of {points.where} {before} to {_place(points.after)}"
     for region in correction.unreadable:
         yield f"{region} spine cannot be read"
+    for region in correction.readable:
+        yield f"{region} spine can be read again"
 
 
 def star_of(corner: CornerReport) -> str:

@@ -13,6 +13,7 @@ import uuid
 from dataclasses import asdict
 from typing import Any
 
+from spinescore.runtime.documents import document_of
 from spinescore.runtime.machine.packages import software_version
 from spinescore.runtime.scoring.report import BundleInfo, DiscReport, RegionReport, StudyReport
 
@@ -35,7 +36,7 @@ def content_name(report: StudyReport) -> str:
         "device": asdict(report.device),
         "regions": {name: _region(region) for name, region in report.regions.items()},
         "total": asdict(report.total),
-        **({"corrections": [asdict(correction) for correction in report.corrections]} if report.corrections else {}),
+        **({"corrections": document_of(report.corrections)} if report.corrections else {}),
     }
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated
 
-from spinescore.runtime.fields import Length, OneOf, Within, dotted, shown
+from spinescore.runtime.fields import OPTIONAL, Length, OneOf, Within, dotted, shown
 from spinescore.runtime.scoring.msasss import MAX_GRADE
 from spinescore.runtime.study import ALL_LEVELS, ALL_SITES, LEVELS, Region
 
@@ -19,7 +20,9 @@ __all__ = [
     "GradeChange",
     "PointsChange",
     "Reader",
+    "Regions",
     "check_words",
+    "unread_regions",
 ]
 
 _MOST_PX = 100_000.0  # more than the sides of any radiograph; points may lie outside it
@@ -27,6 +30,7 @@ _MOST_PX = 100_000.0  # more than the sides of any radiograph; points may lie ou
 Reader = Annotated[str, Length(1, 64)]
 Comment = Annotated[str, Length(1, 1000)]
 Grade = Annotated[int, Within(0, MAX_GRADE)]
+Regions = Annotated[tuple[Annotated[Region, OneOf(*LEVELS)], ...], Length(0, len(LEVELS))]
 _Number = Annotated[float, Within(-_MOST_PX, _MOST_PX)]
 DiscPoints = tuple[tuple[_Number, _Number], tuple[_Number, _Number]]  # centre and anterior point, x and y
 
@@ -58,7 +62,8 @@ class PointsChange:
 class AppliedCorrection:
     """The changes that a reader made at one time. Its `repr` shows neither the reader nor the comment.
 
-    `at` is in UTC, for example 2026-11-29T15:04:05+00:00. `unreadable` are the regions that the reader took out.
+    `at` is in UTC, for example 2026-11-29T15:04:05+00:00. `unreadable` are the regions that the reader took out, and
+    `readable` those that an earlier correction took out and this reader can read.
     """
 
     reader: Reader = field(repr=False)
@@ -66,10 +71,19 @@ class AppliedCorrection:
     comment: Comment | None = field(repr=False)
     grades: tuple[GradeChange, ...]
     points: tuple[PointsChange, ...]
-    unreadable: Annotated[tuple[Annotated[Region, OneOf(*LEVELS)], ...], Length(0, len(LEVELS))]
+    unreadable: Regions
+    readable: Annotated[Regions, OPTIONAL] = ()
 
     def _check_fields(self, path: str) -> None:
         check_words(path, self.reader, self.at, self.comment)
+
+
+def unread_regions(corrections: Iterable[AppliedCorrection]) -> set[Region]:
+    """Return the regions that these corrections leave out: for each, the last one that speaks of it counts."""
+    out: set[Region] = set()
+    for one in corrections:
+        out = out.union(one.unreadable).difference(one.readable)
+    return out
 
 
 def check_words(path: str, reader: str, at: str, comment: str | None) -> None:

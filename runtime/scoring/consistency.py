@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from spinescore.runtime.fields import shown
+from spinescore.runtime.scoring.applied import unread_regions
 from spinescore.runtime.scoring.msasss import MAX_GRADE
 from spinescore.runtime.study import LEVELS, SITES, Region, sites_of
 
@@ -78,10 +79,12 @@ def _check_corrections(report: StudyReport) -> None:
     """Raise `ValueError` if grades and points are not those of the last correction, or no correction has them."""
     grades = {change.where: change.after for one in report.corrections for change in one.grades}
     points = {change.where: change.after for one in report.corrections for change in one.points}
-    taken_out = {region for one in report.corrections for region in one.unreadable}
+    taken_out = unread_regions(report.corrections)
     for name, region in report.regions.items():
-        if name in taken_out and region.status == "scored":
-            raise ValueError(f"regions.{name}.status: a reader could not read the region, but it is scored")
+        if (name in taken_out) != (region.reject is not None and region.reject.code == "reader-unreadable"):
+            said = f"a reader could not read the region, but it is {region.status}"
+            said = said if name in taken_out else "no correction says that the region cannot be read"
+            raise ValueError(f"regions.{name}.status: {said}")
         for number, disc in enumerate(region.discs):
             place = f"regions.{name}.discs[{number}]"
             there = (disc.centre_px, disc.anterior_px)

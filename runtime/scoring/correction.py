@@ -5,7 +5,7 @@ A correction is applied to a report, without pixels and without the bundle; `reg
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from spinescore.runtime.arguments import check_kind, shown
 from spinescore.runtime.documents import document_of, read
-from spinescore.runtime.fields import Keys, Length, OneOf
+from spinescore.runtime.fields import OPTIONAL, Keys, Length
 from spinescore.runtime.notices import findings_of, notice
 from spinescore.runtime.scoring.applied import (
     AppliedCorrection,
@@ -23,7 +23,9 @@ from spinescore.runtime.scoring.applied import (
     GradeChange,
     PointsChange,
     Reader,
+    Regions,
     check_words,
+    unread_regions,
 )
 from spinescore.runtime.scoring.consistency import SAME_PX
 from spinescore.runtime.scoring.regrading import taken_out, with_grades
@@ -31,7 +33,7 @@ from spinescore.runtime.scoring.report import CornerReport, DiscReport, RegionRe
 from spinescore.runtime.scoring.reporting import with_notices
 from spinescore.runtime.study import ALL_LEVELS, ALL_SITES, LEVELS, REGIONS, SITES, Region
 
-__all__ = ["Correction", "correct", "corrections_of", "keypoints_of", "left_behind"]
+__all__ = ["Correction", "check_regions", "correct", "corrections_of", "keypoints_of", "left_behind"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,10 @@ class Correction:
     `reader` is a name or initials, `at` a time in UTC such as 2026-11-29T15:04:05+00:00. `points` holds the centre and
     the anterior point of discs, by region and level, in source pixels as in `Scorer.score`. `grades` are 0 to 3 by
     site, or None for a corner that cannot be read. `unreadable` are regions that cannot be read.
+
+    Corrections count in their order. A region is taken out if the last correction that speaks of it says `unreadable`.
+    `readable` takes that back: the region can be read, and the grades and points of earlier corrections count again. A
+    correction that gives grades or points of a region that was taken out has to name it in `readable`.
     """
 
     reader: Reader = field(repr=False)
@@ -49,18 +55,26 @@ class Correction:
         Mapping[Region, Annotated[Mapping[str, DiscPoints], Keys(*ALL_LEVELS, least=0)]], Keys(*REGIONS, least=0)
     ] = field(default_factory=dict)
     grades: Annotated[Mapping[str, Grade | None], Keys(*ALL_SITES, least=0)] = field(default_factory=dict)
-    unreadable: Annotated[tuple[Annotated[Region, OneOf(*REGIONS)], ...], Length(0, len(REGIONS))] = ()
+    unreadable: Regions = ()
     comment: Comment | None = field(default=None, repr=False)
+    readable: Annotated[Regions, OPTIONAL] = ()
 
     def _check_fields(self, path: str) -> None:
         check_words(path, self.reader, self.at, self.comment)
-        if not (any(self.points.values()) or self.grades or self.unreadable):
-            raise ValueError(f"{path or 'correction'}: it changes nothing; give points, grades or unreadable regions")
+        if not (any(self.points.values()) or self.grades or self.unreadable or self.readable):
+            raise ValueError(
+                f"{path or 'correction'}: it changes nothing; give points, grades, unreadable or readable regions"
+            )
         for region, levels in self.points.items():
             _check_points(path, region, levels)
-        if len(set(self.unreadable)) < len(self.unreadable):
-            raise ValueError(f"{_at(path, 'unreadable')}: a region stands there twice; name it once")
+        for name, regions in (("unreadable", self.unreadable), ("readable", self.readable)):
+            if len(set(regions)) < len(regions):
+                raise ValueError(f"{_at(path, name)}: a region stands there twice; name it once")
         for region in self.unreadable:
+            if region in self.readable:
+                raise ValueError(
+                    f"{_at(path, 'readable')}: the {region} region is said to be unreadable, too; leave one of them out"
+                )
             lost = [site for site in SITES[region] if site in self.grades]
             if lost:
                 raise ValueError(
@@ -91,8 +105,11 @@ def correct(
 ) -> StudyReport:
     """Return the report with the corrections applied in their order, each once; one that it holds changes nothing.
 
-    If corrections have points, `report` must have been scored with `keypoints=keypoints_of(corrections)`. `before` is
-    the report that the reader saw; its points stand in the result as those before the correction.
+    If corrections have points, `report` must have been scored with `keypoints=keypoints_of(corrections)`. A report
+    that was corrected has lost the discs of regions that were taken out: for one that is `readable`, score the study
+    again with the points of all corrections, and give that report and all corrections, those of
+    `corrections_of(corrected)` first. `before` is the report that the reader saw; its points stand in the result as
+    those before the correction.
 
     Grades by a reader are certain in the expected scores. The other corner of such a disc then counts with its own
     probabilities. An older report does not say how many corners may be imputed: the default holds for it, unless its
@@ -112,7 +129,11 @@ def correct(
             new[number] = correction
     _check_scored_with(report, new)
     for number, correction in new.items():
+        taken_back = {region for later, other in new.items() if later > number for region in other.readable}
+        lost = [region for region in REGIONS if region in correction.unreadable and region not in taken_back]
         report = _corrected(report, correction, before, f"corrections[{number}]")
+        for region in lost:
+            report = taken_out(report, region)
     return report
 
 
@@ -146,7 +167,15 @@ def _check_points(path: str, region: Region, levels: Mapping[str, DiscPoints]) -
 
 
 def _check_scored_with(report: StudyReport, corrections: Mapping[int, Correction]) -> None:
-    """Raise `ValueError` if the report was not scored with the points that count."""
+    """Raise `ValueError` if the report was not scored with the points that count, or has lost a region of them."""
+    lost = unread_regions(report.corrections)
+    for number, correction in corrections.items():
+        for region in (region for region in correction.readable if region in lost):
+            raise ValueError(
+                f"corrections[{number}].readable: the report has no discs of the {region} region any more; score the "
+                "study again with keypoints=keypoints_of(corrections), and correct that report with all corrections, "
+                "those of corrections_of(report) first"
+            )
     last = {(region, level): (f"corrections[{number}].points.{region}.{level}", pair)
             for number, correction in corrections.items()
             for region, levels in correction.points.items() for level, pair in levels.items()}  # fmt: skip
@@ -167,15 +196,12 @@ def _points(region: RegionReport, level: str) -> DiscPoints | None:
 
 def _corrected(report: StudyReport, correction: Correction, before: StudyReport | None, path: str) -> StudyReport:
     applied = _applied(report, correction, before, path)
-    report = with_grades(replace(report, corrections=(*report.corrections, applied)), correction.grades)
-    for region in (region for region in REGIONS if region in correction.unreadable):
-        report = taken_out(report, region)
-    return report
+    return with_grades(replace(report, corrections=(*report.corrections, applied)), correction.grades)
 
 
 def _applied(report: StudyReport, correction: Correction, before: StudyReport | None, path: str) -> AppliedCorrection:
     """Return what the correction changes; a correction that `before` already holds keeps its record."""
-    _check_regions(report, correction, path)
+    check_regions(report, correction, path)
     for record in () if before is None else before.corrections:
         if _correction_of(record) == correction:
             return record
@@ -193,25 +219,42 @@ def _applied(report: StudyReport, correction: Correction, before: StudyReport | 
         grades=tuple(GradeChange(site, grades[site], grade) for site, grade in correction.grades.items()),
         points=tuple(points),
         unreadable=correction.unreadable,
+        readable=correction.readable,
     )
 
 
-def _check_regions(report: StudyReport, correction: Correction, path: str) -> None:
-    """Raise `ValueError` if the correction needs a region that has no grades, or no radiograph."""
+def check_regions(
+    report: StudyReport, correction: Correction, path: str = "", *, again: Collection[Region] = ()
+) -> None:
+    """Raise `ValueError` if the correction needs a region that has no grades or no radiograph, or is taken out.
+
+    The regions in `again` are to be scored before the correction is applied.
+    """
+    out = unread_regions(report.corrections)
     for region in REGIONS:
-        status = report.regions[region].status
-        graded = [site for site in SITES[region] if site in correction.grades]
-        if graded and status != "scored":
+        status, is_readable = report.regions[region].status, region in correction.readable
+        points = [f"points.{region}"] if correction.points.get(region) else []
+        grades = [f"grades.{site}" for site in SITES[region] if site in correction.grades]
+        if is_readable and region not in out:
             raise ValueError(
-                f"{path}.grades.{graded[0]}: the {region} region is {status} and has no grades; leave it out, or give "
+                f"{_at(path, 'readable')}: no correction before this one says that the {region} region cannot be read; "
+                "leave it out"
+            )
+        if (points or grades) and region in out and not is_readable:
+            raise ValueError(
+                f"{_at(path, (*points, *grades)[0])}: a reader could not read the {region} region; leave it out, or "
+                "name it in readable, too"
+            )
+        if points and report.regions[region].radiograph is None:
+            raise ValueError(f"{_at(path, points[0])}: the study has no {region} radiograph; leave the region out")
+        if grades and status != "scored" and region not in again:
+            raise ValueError(
+                f"{_at(path, grades[0])}: the {region} region is {status} and has no grades; leave it out, or give "
                 "its points and score the study again"
             )
-        reject = report.regions[region].reject
-        if correction.points.get(region) and reject is not None and reject.code == "reader-unreadable":
-            raise ValueError(f"{path}.points.{region}: a reader could not read the region; leave its points out")
         if region in correction.unreadable and status == "missing":
             raise ValueError(
-                f"{path}.unreadable: the study has no {region} radiograph to be read; leave the region out"
+                f"{_at(path, 'unreadable')}: the study has no {region} radiograph to be read; leave the region out"
             )
 
 
@@ -221,7 +264,7 @@ def _correction_of(record: AppliedCorrection) -> Correction:
         region = next(region for region in REGIONS if change.where in LEVELS[region])
         points.setdefault(region, {})[change.where] = change.after
     grades = {change.where: change.after for change in record.grades}
-    return Correction(record.reader, record.at, points, grades, record.unreadable, record.comment)
+    return Correction(record.reader, record.at, points, grades, record.unreadable, record.comment, record.readable)
 
 
 def _corners(report: StudyReport) -> list[CornerReport]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from spinescore.runtime.arguments import check_whole, shown
-from spinescore.runtime.documents import read
+from spinescore.runtime.documents import document_of, read
 from spinescore.runtime.fields import CHECKED, Length, Within
 from spinescore.runtime.jsonfile import parse_json
 from spinescore.runtime.scoring.applied import AppliedCorrection
@@ -275,7 +275,7 @@ class StudyReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as a document of plain dictionaries, its `schema` first."""
-        document = asdict(self)
+        document = asdict(self) | {"corrections": document_of(self.corrections)}
         return {"schema": document.pop("schema"), **document}
 
     def to_json(self, indent: int | None = 2) -> str:

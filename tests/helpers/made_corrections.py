@@ -15,6 +15,7 @@ from spinescore.runtime.scoring.expected import (
 )
 from spinescore.runtime.scoring.msasss import score_region
 from spinescore.runtime.scoring.totals import scored_region, total_report
+from spinescore.runtime.study import LEVELS, REGIONS
 
 AT = "2026-11-29T15:04:05+00:00"
 
@@ -49,6 +50,16 @@ def _by_network(corner):
 
 def of_grades(cervical=NORMAL, lumbar=NORMAL):
     return as_scored(made_report({"cervical": cervical, "lumbar": lumbar}))
+
+
+def moved(report, level, pair, points="given"):
+    """The report as if it had been scored with these points."""
+    region = next(region for region in REGIONS if level in LEVELS[region])
+    discs = tuple(
+        replace(disc, centre_px=pair[0], anterior_px=pair[1], points=points) if disc.level == level else disc
+        for disc in report.regions[region].discs
+    )
+    return replace(report, regions={**report.regions, region: replace(report.regions[region], discs=discs)})
 
 
 def corners(report):

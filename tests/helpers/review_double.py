@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qsl
 
-from helpers.review_reports import Scored, corrected, rejected, scored
+from helpers.review_reports import Scored, corrected, rejected, restored, scored
 
 PAGE = Path(__file__).parents[2] / "runtime" / "appliance" / "web" / "review"
 KINDS = {"html": "text/html; charset=utf-8", "css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8",
@@ -40,10 +40,13 @@ class Study:
         if self.scored is not None:
             self.add(self.scored.report, "spinescore", None, None)
 
-    def add(self, report: dict, by: str, verdict: str | None, comment: str | None) -> None:
+    def add(
+        self, report: dict, by: str, verdict: str | None, comment: str | None, unreadable=None, readable=None
+    ) -> None:
         self.reports.append(report)
         self.revisions.append({"revision": len(self.reports), "made_at": "2026-11-29T08:01:00+00:00", "by": by,
-                               "verdict": verdict, "comment": comment, "report_url": self.url(len(self.reports)),
+                               "verdict": verdict, "comment": comment, "unreadable": unreadable or [],
+                               "readable": readable or [], "report_url": self.url(len(self.reports)),
                                "total": report["total"]})  # fmt: skip
 
     @property
@@ -102,11 +105,11 @@ class Double:
             self.events.append({"study": study.number, "state": study.state, "revision": study.revision})
             self.changed.notify_all()
 
-    def finish(self, study: Study, report: dict, by: str, verdict: str, comment: str | None) -> None:
+    def finish(self, study: Study, report: dict, by: str, verdict: str, comment: str | None, *said) -> None:
         time.sleep(self.scoring_s)
         study.state = "delivered"
         study.reviewed = verdict
-        study.add(report, by, verdict, comment)
+        study.add(report, by, verdict, comment, *said)
         self.say(study)
 
     def shown(self, study: Study) -> dict:
@@ -232,7 +235,8 @@ class _Handler(BaseHTTPRequestHandler):
         if body["revision"] != len(study.reports) or study.state in BUSY:
             return self._problem(409, _problem("review-conflict", f"revision {len(study.reports)} is the newest one",
                                                "load the study again and correct its newest revision"))  # fmt: skip
-        report = corrected(study.reports[-1], body.get("points", {}), body.get("grades", {}))
+        report = restored(study.reports[-1], study.scored.report, body.get("readable", ()))
+        report = corrected(report, body.get("points", {}), body.get("grades", {}))
         if rest == "/preview":
             return self._json({"report": report})
         if rest == "/accept":
@@ -244,8 +248,8 @@ class _Handler(BaseHTTPRequestHandler):
             report = rejected(report, region, "reader-unreadable")
         study.state = "due"
         self.double.say(study)
-        verdict = "unreadable" if rest == "/unreadable" else "corrected"
-        finish = (study, report, body["reader"], verdict, body["comment"])
+        verdict = rest[1:] if rest in ("/unreadable", "/readable") else "corrected"
+        finish = (study, report, body["reader"], verdict, body["comment"], body.get("regions"), body.get("readable"))
         threading.Thread(target=self.double.finish, args=finish, daemon=True).start()
         return self._json({"study": self.double.shown(study)}, 202)
 

@@ -112,6 +112,14 @@ def rejected(report: dict, region: str, code: str = "no-spine") -> dict:
     return summed(report)
 
 
+def restored(report: dict, before: dict, regions) -> dict:
+    """The report with regions as they were before they were rejected."""
+    report = copy.deepcopy(report)
+    report["regions"] |= {region: copy.deepcopy(before["regions"][region]) for region in regions}
+    report["rejects"] = [one for one in report["rejects"] if one["region"] not in regions]
+    return summed(report)
+
+
 def turned(one: Scored, turn_deg: int) -> Scored:
     """The study as it was stored if `turn_deg` brings it upright."""
     report, pixels = copy.deepcopy(one.report), {}

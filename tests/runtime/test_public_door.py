@@ -13,7 +13,8 @@ NAMES = {"Scorer", "Study", "Radiograph", "StudyReport", "load_study", "load_rad
          "InputRejected", "CheckpointError", "BundleError", "EngineError", "DeviceError", "OutputError",
          "BudgetExceeded", "Cancelled", "SelfTestError", "load_studies", "radiograph_from_array",
          "anonymous", "html", "presentation_states", "secondary_captures", "structured_report", "freeze_support",
-         "write_results", "CODES", "Code", "Finding", "Correction", "correct", "keypoints_of"}  # fmt: skip
+         "write_results", "CODES", "Code", "Finding", "Correction", "correct", "corrections_of",
+         "keypoints_of"}  # fmt: skip
 TYPES = {"BuildMode", "DeviceName", "EngineName", "Facing", "Keypoints", "PrecisionName", "Region", "StudyInput"}
 
 

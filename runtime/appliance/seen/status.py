@@ -158,24 +158,27 @@ def show_study(index: Index, study: int) -> dict[str, Any]:
 def _revisions(index: Index, study: int) -> list[dict[str, Any]]:
     """Return the revisions that were scored, and those that wait with a correction.
 
-    `by` is the reader whose correction began the revision, or this program; `reader` and `comment` are those of its
-    last verdict.
+    `by` is the reader whose correction began the revision, or this program; `unreadable` and `readable` are the regions
+    that the correction says that of. `reader` and `comment` are those of its last verdict.
     """
     results = {row["revision"]: row for row in index.rows(
         "SELECT r.*, u.total FROM results r LEFT JOIN summaries u USING (input_key) WHERE r.study = ? "
         "ORDER BY r.revision, r.made_s", study)}  # fmt: skip
-    makers, last = dict[int, str](), dict[int, sqlite3.Row]()
+    makers, last = dict[int, sqlite3.Row](), dict[int, sqlite3.Row]()
     for row in index.rows("SELECT * FROM reviews WHERE study = ? ORDER BY id", study):
         last[row["revision"]] = row
         if row["correction"] is not None:
-            makers[row["revision"]] = row["reader"]
+            makers[row["revision"]] = row
     revisions = []
     for number in sorted({*results, *makers}):
-        result, verdict = results.get(number), last.get(number)
+        result, verdict, maker = results.get(number), last.get(number), makers.get(number)
+        correction = json.loads(maker["correction"]) if maker else {}
         revisions.append({
             "revision": number,
             "made_at": result and result["made_at"],
-            "by": makers.get(number, _BY),
+            "by": maker["reader"] if maker else _BY,
+            "unreadable": correction.get("unreadable", []),
+            "readable": correction.get("readable", []),
             "verdict": verdict and verdict["verdict"],
             "reader": verdict and verdict["reader"],
             "comment": verdict and verdict["comment"],

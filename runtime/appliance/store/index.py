@@ -19,7 +19,7 @@ from spinescore.runtime.errors import SpineScoreError
 
 __all__ = ["Index", "IndexFull", "IndexUnwritable", "commit", "damage"]
 
-_VERSION = 103  # the hundreds change if the version before could not read the index; the rest counts additions
+_VERSION = 104  # the hundreds change if the version before could not read the index; the rest counts additions
 _UNFINISHED = 1_000_000  # is added while the index has work that an earlier version would lose: it refuses the sum
 _STRICT_SINCE = (3, 37, 0)
 _BUSY_MS = 5000

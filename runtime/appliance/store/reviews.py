@@ -1,4 +1,4 @@
-"""Verdicts of readers on a study's results: accepted, corrected, or that a region cannot be read.
+"""Verdicts of readers on a study's results: accepted, corrected, or that a region cannot be read, or can be again.
 
 A correction begins a revision, which is scored with it and with the corrections of the revision that the reader saw
 (its `base`). A radiograph that comes later begins a revision without corrections. Each verdict is a row of the index;
@@ -34,8 +34,8 @@ __all__ = [
     "take_correction",
 ]
 
-Verdict = Literal["accepted", "corrected", "unreadable"]
-VERDICTS: tuple[Verdict, ...] = ("accepted", "corrected", "unreadable")
+Verdict = Literal["accepted", "corrected", "unreadable", "readable"]
+VERDICTS: tuple[Verdict, ...] = ("accepted", "corrected", "unreadable", "readable")
 
 _AGAIN = "look at the study again before you correct it"
 
@@ -77,7 +77,8 @@ def latest(index: Index, study: int, revision: int) -> sqlite3.Row:
 
 def take_correction(index: Index, clock: Clock, study: int, revision: int, correction: Correction) -> int:
     """Begin a revision with a correction of the newest one, and return its number. Raises Conflict."""
-    verdict: Verdict = "unreadable" if correction.unreadable else "corrected"
+    regions = correction.unreadable or correction.readable
+    verdict: Verdict = "unreadable" if correction.unreadable else "readable" if regions else "corrected"
     now = clock.now()
     with index.transaction():
         latest(index, study, revision)
@@ -94,7 +95,7 @@ def take_correction(index: Index, clock: Clock, study: int, revision: int, corre
         add(index, "reviews", verdict)
         points = sum(map(len, correction.points.values()))
         audit.note(index, clock, verdict, study=study, revision=new, reader=correction.reader, points=points or None,
-                   grades=len(correction.grades) or None, regions=len(correction.unreadable) or None)  # fmt: skip
+                   grades=len(correction.grades) or None, regions=len(regions) or None)  # fmt: skip
     return new
 
 

@@ -10,7 +10,7 @@
     scoring    a console's call: pixels in, the report out
     consolebody    the same for the C library, whose study and report are structs
     studies    studies that are sent, listed, shown and taken up again
-    reviews    readers' verdicts: corrections, "cannot be read", "accepted", and previews of them
+    reviews    readers' verdicts: corrections, "cannot be read", "can be read", "accepted", and previews of them
     views      the grey values of a radiograph, for the review page
     events     each change of a study, to those who listen
     pages      the files of the review page

@@ -55,6 +55,7 @@ ROLES: Mapping[tuple[str, str], tuple[Role, ...]] = {
     ("POST", "/v1/studies/*/points"): ("reader",),
     ("POST", "/v1/studies/*/grades"): ("reader",),
     ("POST", "/v1/studies/*/unreadable"): ("reader",),
+    ("POST", "/v1/studies/*/readable"): ("reader",),
     ("POST", "/v1/studies/*/accept"): ("reader",),
     ("GET", "/v1/events"): ("reader",),
     ("POST", "/dicom-web/studies"): ("console",),

@@ -72,17 +72,21 @@ def _calls(unknown: dict[str, str]) -> Json:
     points = _some({region: _some(dict.fromkeys(levels, pairs)) for region, levels in LEVELS.items()})
     grades = _some({site: {"enum": [0, 1, 2, 3, None]} for site in ALL_SITES})
     regions = array({"enum": list(REGIONS)})
+    again = {"description": "Regions that can be read, after a correction said that they cannot", **regions}
     preview = {"200": answer("the report", an_object(report=ref("Report")))}
     return {
         "points": {"summary": "Correct points: centre and anterior point, in pixels of the file", "responses": begun,
-                   **_body(["points"], points=points, grades=grades)},
-        "grades": {"summary": "Correct grades", "responses": begun, **_body(["grades"], grades=grades)},
+                   **_body(["points"], points=points, grades=grades, readable=again)},
+        "grades": {"summary": "Correct grades", "responses": begun, **_body(["grades"], grades=grades, readable=again)},
         "unreadable": {"summary": "Say that regions cannot be read", "responses": begun,
                        **_body(["regions"], regions=regions)},
+        "readable": {"summary": "Take back that regions cannot be read; their earlier grades and points count again",
+                     "responses": begun, **_body(["readable"], readable=again, points=points, grades=grades)},
         "accept": {"summary": "Accept the results", "responses": {"200": answer("it is kept", study)} | faults,
                    **_body([])},
-        "preview": {"summary": "The report with a correction; nothing is kept", "responses": preview
-                    | problems(_OF_CALLS | unknown | _OF_WORKER), **_body([], points=points, grades=grades)},
+        "preview": {"summary": "The report with a correction; nothing is kept",
+                    "responses": preview | problems(_OF_CALLS | unknown | _OF_WORKER),
+                    **_body([], points=points, grades=grades, readable=again)},
     }  # fmt: skip
 
 
@@ -109,7 +113,7 @@ def study_schema() -> Json:
     study["properties"]["prior"] = or_null(an_object(study=_WHOLE, report_url=_URL, study_date=or_null(TEXT)))
     study["properties"]["revisions"] = array(an_object(
         revision=_WHOLE, made_at=or_null(TEXT), by=TEXT, verdict=_VERDICT, reader=or_null(TEXT), comment=or_null(TEXT),
-        total=_TOTAL, report_url=or_null(_URL)))  # fmt: skip
+        unreadable=array(TEXT), readable=array(TEXT), total=_TOTAL, report_url=or_null(_URL)))  # fmt: skip
     study["properties"]["views"] = _some({region: an_object(
         url=_URL, sha256=TEXT, rows=_WHOLE, columns=_WHOLE, turn_deg=_WHOLE) for region in REGIONS})  # fmt: skip
     return study

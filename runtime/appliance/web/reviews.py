@@ -1,14 +1,15 @@
-"""Verdicts of readers over HTTP: corrections of points and grades, regions that cannot be read, and "accepted".
+"""Verdicts of readers over HTTP: corrections of points and grades, regions that can or cannot be read, "accepted".
 
 Bodies are `application/json` alone: a page of another site cannot send that with a browser's certificate. A preview
-keeps nothing; with grades alone it is computed here, with points by the worker, before the queue.
+keeps nothing; with grades alone it is computed here, with points, or regions that can be read again, by the worker,
+before the queue.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,9 +39,8 @@ from spinescore.runtime.fields import OPTIONAL, Within, check_known
 from spinescore.runtime.jsonfile import parse_json
 from spinescore.runtime.outputs.formats import FORMATS
 from spinescore.runtime.scoring.applied import Comment, Reader, check_words
-from spinescore.runtime.scoring.correction import Correction, correct
+from spinescore.runtime.scoring.correction import Correction, check_regions, correct
 from spinescore.runtime.scoring.report import StudyReport
-from spinescore.runtime.study import Region
 
 __all__ = ["CALLS", "reviews_routes"]
 
@@ -50,11 +50,12 @@ _MOST_REVISION = 1_000_000_000
 _PREVIEW = "preview"
 # The fields of each call besides those of all calls. Unless it is a preview, the first of them must not be empty.
 CALLS: Mapping[str, tuple[str, ...]] = {
-    "points": ("points", "grades"),
-    "grades": ("grades",),
+    "points": ("points", "grades", "readable"),
+    "grades": ("grades", "readable"),
     "unreadable": ("regions",),
+    "readable": ("readable", "points", "grades"),
     "accept": (),
-    _PREVIEW: ("points", "grades"),
+    _PREVIEW: ("points", "grades", "readable"),
 }
 
 
@@ -94,8 +95,9 @@ def reviews_routes(site: Site, calls: WorkCalls) -> list[Route]:
     async def preview(request: Request) -> Response:
         number, call = number_of(request), await _read(site, request)
         seen, objects, corrections = await asked(site, lambda index: _inputs(site, index, number, call))
-        if call.correction is None or not call.correction.points:
+        if call.correction is None or not _is_scored_again(call.correction):
             return JSONResponse({"report": await asyncio.to_thread(_corrected, seen, call.correction)})
+        await asyncio.to_thread(_check_fits, seen, call.correction)
         try:
             make = partial(ReviewJob, objects=objects, corrections=(*corrections, call.correction), seen=str(seen))
             async with calls.done(make, request) as folder:
@@ -103,8 +105,8 @@ def reviews_routes(site: Site, calls: WorkCalls) -> list[Route]:
         except (GaveUp, ClientDisconnect):
             return Response(status_code=400)  # nobody gets it
 
-    routes = {"points": corrected, "grades": corrected, "unreadable": corrected, "accept": accepted, _PREVIEW: preview}
-    return [Route(f"/v1/studies/{{number}}/{kind}", routes[kind], methods=["POST"]) for kind in CALLS]
+    others = {"accept": accepted, _PREVIEW: preview}
+    return [Route(f"/v1/studies/{{number}}/{kind}", others.get(kind, corrected), methods=["POST"]) for kind in CALLS]
 
 
 async def _read(site: Site, request: Request) -> _Call:
@@ -113,7 +115,7 @@ async def _read(site: Site, request: Request) -> _Call:
         raise wrong_type(_JSON)
     body = await small_body(request, _MOST_BYTES)
     kind = request.url.path.rpartition("/")[2]
-    at = site.clock.date().isoformat(timespec="seconds")
+    at = site.clock.date().isoformat(timespec="milliseconds")  # equal corrections count once
     try:
         return _call(kind, parse_json(body), request.scope[CLIENT], at)
     except ValueError as error:
@@ -139,7 +141,7 @@ def _call(kind: str, document: Any, client: Client, at: str) -> _Call:
         if kind != _PREVIEW and not document.get(name):
             raise ValueError(f"{name}: expected at least one; leave the call out if there is none")
     changes = {"points": document.get("points", {}), "grades": document.get("grades", {}),
-               "unreadable": document.get("regions", [])}  # fmt: skip
+               "unreadable": document.get("regions", []), "readable": document.get("readable", [])}  # fmt: skip
     words = {"reader": reader, "at": at, "comment": head.comment}
     changed = any(value != {} and value != [] for value in changes.values())
     correction = read(Correction, {**words, **changes}) if changed else None
@@ -189,22 +191,25 @@ def _corrected(seen: Path, correction: Correction | None) -> Any:
         raise malformed(str(error).removeprefix("corrections[0].")) from None
 
 
-def _check_points(seen: Path, points: Collection[Region]) -> None:
-    """Raise Problem if points are of a region without a radiograph, or of one that a reader could not read."""
+def _is_scored_again(correction: Correction) -> bool:
+    """Return whether a correction needs the pixels."""
+    return bool(correction.points or correction.readable)
+
+
+def _check_fits(seen: Path, correction: Correction) -> None:
+    """Raise Problem if a correction, which needs the pixels, does not fit the report that the reader sees."""
     report = StudyReport.from_json(seen.read_bytes())
-    for name in points:
-        region = report.regions[name]
-        if region.radiograph is None:
-            raise malformed(f"points.{name}: the study has no {name} radiograph; leave the region out")
-        if region.reject is not None and region.reject.code == "reader-unreadable":
-            raise malformed(f"points.{name}: a reader could not read the region; leave its points out")
+    try:
+        check_regions(report, correction, again={*correction.points, *correction.readable})
+    except ValueError as error:
+        raise malformed(str(error)) from None
 
 
 def _correct(site: Site, index: Index, number: int, call: _Call) -> Any:
     assert call.correction is not None
     seen = _seen(site, index, number, call)
-    if call.correction.points:
-        _check_points(seen, call.correction.points)
+    if _is_scored_again(call.correction):
+        _check_fits(seen, call.correction)
     else:
         _corrected(seen, call.correction)
     reviews.take_correction(index, site.clock, number, call.revision, call.correction)

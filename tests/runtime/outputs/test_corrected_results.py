@@ -21,6 +21,7 @@ from spinescore.runtime.outputs.observers import person_name
 from spinescore.runtime.outputs.overlay import draw_overlay
 from spinescore.runtime.outputs.rows import COLUMNS, row
 from spinescore.runtime.outputs.srtext import report_text
+from spinescore.runtime.outputs.uids import content_name
 from spinescore.runtime.verbs.summary import study_summary
 
 AT, LATER = "2026-11-29T15:04:05+00:00", "2026-11-29T16:00:00+00:00"
@@ -227,6 +228,22 @@ def test_a_region_that_cannot_be_read_shows_why(taken_out):
     page = pages.Page.of(html(taken_out.study, taken_out.report))
     assert "Rejected (reader-unreadable)." in page.text
     assert "Dr Braun, 2026-11-29 15:04:05 UTC: cervical spine cannot be read" in page.text
+
+
+def test_a_region_that_can_be_read_again_is_in_every_list_of_corrections(whole, taken_out):
+    said = [
+        Correction(BRAUN, AT, grades={"C3-superior": 2}, unreadable=("lumbar",)),
+        Correction(BERG, LATER, comment="Better screen.", readable=("lumbar",)),
+    ]
+    case = replace(whole, report=checked(correct(whole.report, said)))
+    words = "Berg^Änna, 2026-11-29 16:00:00 UTC: lumbar spine can be read again"
+    assert words in pages.Page.of(html(case.study, case.report)).text
+    document = read_back(case.made("sr")[0])
+    comments = [value for _, name, value, _ in items(document) if name == "121106"]
+    assert comments[2] == f"Corrected by {words}. Comment: Better screen."
+    assert {"L1-inferior", "L1/L2"} <= set(groups(document))
+    assert "readable" in content_name(case.report)
+    assert '"readable"' not in content_name(taken_out.report)  # its UIDs stay as they were
 
 
 def test_pictures_and_captures_mark_corrected_corners(whole, corrected):

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from helpers.made_corrections import as_scored, corners, correction, of_grades
+from helpers.made_corrections import as_scored, corners, correction, moved, of_grades
 from helpers.made_reports import NORMAL, changed, made_report
 from helpers.scoring import VALIDATOR, checked
 from spinescore.runtime import Correction, StudyReport, correct, keypoints_of
@@ -18,7 +18,6 @@ from spinescore.runtime.scoring.correction import corrections_of, left_behind
 from spinescore.runtime.scoring.expected import (
     Expected,
 )
-from spinescore.runtime.study import LEVELS, REGIONS
 
 LATER = "2026-11-29T16:00:00+00:00"
 
@@ -65,16 +64,6 @@ def test_a_region_without_a_correction_stays_as_it_is():
         replace(report, regions={**report.regions, "lumbar": odd}), [correction(grades={"C3-superior": 1})]
     )
     assert corrected.regions["lumbar"] == odd
-
-
-def moved(report, level, pair, points="given"):
-    """The report as if it had been scored with these points."""
-    region = next(region for region in REGIONS if level in LEVELS[region])
-    discs = tuple(
-        replace(disc, centre_px=pair[0], anterior_px=pair[1], points=points) if disc.level == level else disc
-        for disc in report.regions[region].discs
-    )
-    return replace(report, regions={**report.regions, region: replace(report.regions[region], discs=discs)})
 
 
 NEW = ((101.0004, 201.0), (52.0, 212.0))
@@ -124,7 +113,7 @@ def test_points_that_led_to_a_reject_are_known():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({}, "corrections[0]: it changes nothing; give points, grades or unreadable regions"),
+        ({}, "corrections[0]: it changes nothing; give points, grades, unreadable or readable regions"),
         ({"comment": "Fine."}, "it changes nothing"),
         ({"points": {"cervical": {}}}, "it changes nothing"),
         ({"grades": {"C3-superio": 1}}, "corrections[0].grades.C3-superio: no such field is known"),
@@ -144,6 +133,13 @@ def test_points_that_led_to_a_reject_are_known():
         ({"points": {"cervical": {"C2/C3": NEW}}}, "score the study again with keypoints=keypoints_of(corrections)"),
         ({"unreadable": ("neck",)}, "corrections[0].unreadable[0]"),
         ({"unreadable": ("cervical", "cervical")}, "corrections[0].unreadable: a region stands there twice"),
+        ({"readable": ("neck",)}, "corrections[0].readable[0]"),
+        ({"readable": ("cervical", "cervical")}, "corrections[0].readable: a region stands there twice"),
+        ({"readable": ("cervical",)}, "corrections[0].readable: no correction before this one says that the cervical"),
+        (
+            {"unreadable": ("lumbar", "cervical"), "readable": ("cervical",)},
+            "corrections[0].readable: the cervical region is said to be unreadable, too; leave one of them out",
+        ),
         (
             {"grades": {"C3-superior": 1}, "unreadable": ("cervical",)},
             "corrections[0].grades.C3-superior: the cervical",
@@ -175,17 +171,6 @@ def test_a_region_that_was_not_scored_gets_no_grade(status):
     if status == "missing":
         with pytest.raises(ValueError, match=r"corrections\[0\]\.unreadable: the study has no cervical radiograph"):
             correct(report, [correction(unreadable=("cervical",))])
-
-
-def test_a_region_that_was_taken_out_gets_no_grade_later():
-    with pytest.raises(ValueError, match=r"corrections\[1\]\.grades\.C3-superior: the cervical region is rejected"):
-        correct(of_grades(), [correction(unreadable=("cervical",)), correction(LATER, grades={"C3-superior": 1})])
-
-
-def test_a_region_that_was_taken_out_gets_no_points_later():
-    later = correction(LATER, points={"cervical": {"C2/C3": PAIR}})
-    with pytest.raises(ValueError, match=r"corrections\[1\]\.points\.cervical: a reader could not read the region"):
-        correct(of_grades(), [correction(unreadable=("cervical",)), later])
 
 
 @pytest.mark.parametrize("arguments", [(None, []), (1, [FIRST]), ("report", FIRST), ("report", "x"), ("report", [1])])

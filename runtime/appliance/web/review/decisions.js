@@ -13,11 +13,8 @@ export class Decisions {
   }
 
   async save() {
-    const { points, grades, revision } = this.page.draft.body(this.page.revision);
-    const hasPoints = Object.keys(points).length > 0;
-    const body = hasPoints ? { revision, points, grades } : { revision, grades };
-    if (Object.keys(grades).length === 0) delete body.grades;
-    const answer = await this._send(hasPoints ? "points" : "grades", body);
+    const body = this.page.draft.body(this.page.revision);
+    const answer = await this._send(["readable", "points", "grades"].find((kind) => kind in body), body);
     if (answer) this.page.saved(answer.study);
   }
 

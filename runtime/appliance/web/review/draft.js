@@ -13,12 +13,14 @@ export const LEVELS = {
 
 export const REGIONS = Object.keys(LEVELS);
 
-// The service takes no points of a region that a reader could not read.
+// Whether a reader could not read a region. The service takes its points when one says that it can be read.
 export const isRefused = (region) => region.reject?.code === "reader-unreadable";
 
+const NOTHING = { points: {}, grades: {}, readable: [] };
+
 // Return all discs of a region that has a radiograph, from above. `pair` is the centre and the anterior point; a disc
-// that was not found has a guess there.
-function discsOf(report, name) {
+// that was not found has a guess there, but for a region whose points cannot be moved.
+function discsOf(report, name, isFixed) {
   const region = report.regions[name];
   if (!region.radiograph) return [];
   const discs = LEVELS[name].map((level) =>
@@ -26,7 +28,7 @@ function discsOf(report, name) {
   const pairs = withGuesses(discs.map((disc) =>
     (disc.confidence > 0 ? [disc.centre_px, disc.anterior_px] : null)), region.radiograph);
   return discs.map((disc, at) => ({ corners: [], ...disc, pair: pairs[at], isFound: disc.confidence > 0 }))
-    .filter((disc) => disc.isFound || !isRefused(region));
+    .filter((disc) => disc.isFound || !isFixed);
 }
 
 // Return the points without those of one disc, and without a region that has none.
@@ -39,7 +41,7 @@ function without(points, region, level) {
 export class Draft {
   constructor(report) {
     this.report = report;
-    this.steps = [{ points: {}, grades: {} }];
+    this.steps = [NOTHING];
     this.at = 0;
     this.last = null;
   }
@@ -49,7 +51,7 @@ export class Draft {
   }
 
   get isEmpty() {
-    return Object.keys(this.now.points).length === 0 && Object.keys(this.now.grades).length === 0;
+    return Object.values(this.now).every((part) => Object.keys(part).length === 0);
   }
 
   get canUndo() {
@@ -60,10 +62,19 @@ export class Draft {
     return this.at < this.steps.length - 1;
   }
 
+  // Whether a region cannot be read, and the reader has not said otherwise.
+  isRefused(region) {
+    return isRefused(this.report.regions[region]) && !this.now.readable.includes(region);
+  }
+
+  _discs(region) {
+    return discsOf(this.report, region, this.isRefused(region));
+  }
+
   // Points are kept by region and level, [centre, anterior], as the service takes them. Of a disc that was not found
   // each is null until the reader places it.
   movePoint(region, level, part, place, ended = true) {
-    const disc = discsOf(this.report, region).find((one) => one.level === level);
+    const disc = this._discs(region).find((one) => one.level === level);
     const before = disc.isFound ? disc.pair : [null, null];
     const pair = [...(this.now.points[region]?.[level] ?? before)];
     pair[part] = place.map((value) => Math.round(value * 1000) / 1000);
@@ -85,19 +96,29 @@ export class Draft {
     const { corners } = this.report.regions[region].discs.find((disc) => disc.level === level);
     const grades = Object.fromEntries(corners.map(({ site }) => [site, null]));
     this._step(null, {
-      points: without(this.now.points, region, level), grades: { ...this.now.grades, ...grades },
+      ...this.now, points: without(this.now.points, region, level), grades: { ...this.now.grades, ...grades },
     });
   }
 
-  // Take back everything that was changed at one corner or one point pair.
-  drop({ site, region, level }) {
-    const { points, grades } = structuredClone(this.now);
+  // Say that a region can be read, which a reader could not read.
+  restore(region) {
+    this._step(null, { ...this.now, readable: [...this.now.readable, region] });
+  }
+
+  // Take back everything that was changed at one corner or one point pair, or that a region can be read.
+  drop({ kind, site, region, level }) {
+    const { points, grades, readable } = structuredClone(this.now);
+    if (kind === "region") {
+      delete points[region];
+      this._step(null, { points, grades, readable: readable.filter((name) => name !== region) });
+      return;
+    }
     if (site) delete grades[site];
-    this._step(null, { points: level ? without(points, region, level) : points, grades });
+    this._step(null, { points: level ? without(points, region, level) : points, grades, readable });
   }
 
   discard() {
-    this._step(null, { points: {}, grades: {} });
+    this._step(null, NOTHING);
   }
 
   undo() {
@@ -124,9 +145,14 @@ export class Draft {
     const [fresh, left] = [new Draft(report), []];
     const seen = ({ regions }, region) => regions[region].radiograph?.pixels_digest;
     const isSame = (region) => seen(this.report, region) === seen(report, region);
+    for (const region of this.now.readable.filter((name) => fresh.isRefused(name))) {
+      if (isSame(region)) fresh.restore(region);
+      else left.push(`the ${region} spine`);
+    }
     for (const [region, levels] of Object.entries(this.now.points)) {
       for (const [level, pair] of Object.entries(levels)) {
-        const isThere = isSame(region) && discsOf(report, region).some((disc) => disc.level === level);
+        const isThere = isSame(region) && !fresh.isRefused(region)
+          && fresh._discs(region).some((disc) => disc.level === level);
         if (!isThere) left.push(level);
         else pair.forEach((place, part) => place && fresh.movePoint(region, level, part, place));
       }
@@ -152,7 +178,7 @@ export class Draft {
   // The discs of a region as they are to be shown: with changes, with the corners of `preview`, and with those before.
   discs(region, preview) {
     const scored = preview?.regions[region].discs ?? [];
-    return discsOf(this.report, region).map((disc) => {
+    return this._discs(region).map((disc) => {
       const { level, pair: before, isFound } = disc;
       const next = scored.find((one) => one.level === level);
       const corners = disc.corners.map((corner, at) => {
@@ -167,9 +193,10 @@ export class Draft {
     });
   }
 
-  // The changes as lines for the reader: points that moved, and corners whose grade differs, by hand or by new points.
+  // The changes as lines for the reader: regions that can be read, points that moved, and corners whose grade differs, by
+  // hand or by new points.
   changes(preview) {
-    const lines = [];
+    const lines = this.now.readable.map((region) => ({ kind: "region", region }));
     for (const [region, { radiograph }] of Object.entries(this.report.regions)) {
       for (const disc of this.discs(region, preview)) {
         PARTS.forEach((name, part) => {
@@ -196,13 +223,15 @@ export class Draft {
       PARTS.filter((name, part) => !pair[part]).map((name) => `the ${name} point of ${level}`)));
   }
 
-  // Return the changes as the service takes them, without discs of which one point is still to be placed.
+  // Return the changes as the service takes them, without discs of which one point is still to be placed; what there is
+  // none of is left out.
   body(revision) {
     const points = {};
     for (const [region, levels] of Object.entries(this.now.points)) {
       const whole = Object.entries(levels).filter(([, pair]) => pair.every(Boolean));
       if (whole.length) points[region] = Object.fromEntries(whole);
     }
-    return { revision, points, grades: this.now.grades };
+    const changes = Object.entries({ ...this.now, points }).filter(([, part]) => Object.keys(part).length > 0);
+    return { revision, ...Object.fromEntries(changes) };
   }
 }

@@ -10,7 +10,7 @@ const NAMES = {
   gsps: "Presentation state", sc: "DICOM picture",
 };
 
-const REVIEWED = { accepted: "accepted", corrected: "corrected", unreadable: "cannot be read" };
+const REVIEWED = { accepted: "accepted", corrected: "corrected", unreadable: "cannot be read", readable: "can be read again" };
 
 export const reviewed = ({ reviewed: verdict }) => (verdict ? REVIEWED[verdict] ?? verdict : "not yet");
 
@@ -44,10 +44,14 @@ export function revisionsTable(study) {
       element("thead", {}, element("tr", {}, head)), element("tbody", {}, rows)));
 }
 
-function verdictOf({ by, verdict, reader }) {
-  if (!verdict) return "–";
-  const words = reviewed({ reviewed: verdict });
-  return reader && reader !== by ? `${words}, says ${reader}` : words;
+// Return what began a revision, if it was a word on a region, and the last verdict on it, with a reader who is another one.
+function verdictOf({ by, verdict, reader, ...said }) {
+  const words = ["unreadable", "readable"].flatMap((word) =>
+    (said[word] ?? []).map((region) => `${region} ${REVIEWED[word]}`));
+  if (verdict && !said[verdict]?.length) {
+    words.push(reviewed({ reviewed: verdict }) + (reader && reader !== by ? `, says ${reader}` : ""));
+  }
+  return words.join("; ") || "–";
 }
 
 // Links to the results of the newest revision. With a token the browser cannot follow them alone: they are fetched, and

@@ -1,6 +1,6 @@
 // The elements of the page of one study, and how a report fills them.
 
-import { byId, element, sentence } from "/review/dom.js";
+import { byId, button, element, sentence } from "/review/dom.js";
 import { CornerTable, legend } from "/review/corners.js";
 import { REGIONS, isRefused } from "/review/draft.js";
 import { filesList, reviewed, revisionsTable, shownDate, shownTime } from "/review/history.js";
@@ -62,13 +62,14 @@ export class StudyLayout {
   _region(name) {
     const amount = element("span", { class: "amount" });
     const message = element("div");
+    const restore = button("", () => this.acts(name).restore(), { class: "restore", hidden: true });
     const lost = new LostDiscs(this.acts(name));
     const pictures = element("div", { class: "side-by-side" });
     const rest = element("div");
     const root = element("article", { class: "region", "data-region": name, "aria-labelledby": `${name}-title` },
-      element("h2", { id: `${name}-title` }, title(name), amount), message, lost.root,
-      pictures, rest);
-    return { root, amount, message, lost, pictures, rest };
+      element("h2", { id: `${name}-title` }, title(name), amount), message, restore,
+      lost.root, pictures, rest);
+    return { root, amount, message, restore, lost, pictures, rest };
   }
 
   setTool(tool) {
@@ -112,10 +113,15 @@ export class StudyLayout {
     this.regions[name].pictures.prepend(this.regions[name].absent);
   }
 
-  showRegion(name, region, discs, isEditable, preview) {
-    const { amount, message, lost, rest } = this.regions[name];
+  // `isTaken`: a reader could not read the region, and the draft does not say otherwise.
+  showRegion(name, region, discs, isEditable, preview, isTaken) {
+    const { amount, message, restore, lost, rest } = this.regions[name];
     amount.textContent = heading(region, preview);
-    message.replaceChildren(...refusalOf(region, preview));
+    message.replaceChildren(...refusalOf(region, preview, isTaken));
+    restore.hidden = !isRefused(region);
+    restore.disabled = !isEditable;
+    restore.textContent = isTaken ? "Can be read" : "Take back";
+    restore.setAttribute("aria-label", isTaken ? `Can be read: ${name} spine` : `Take back: ${name} spine can be read`);
     const viewer = this.viewers[name];
     lost.update(viewer ? discs.filter((disc) => !disc.isFound) : [], isEditable);
     const isScored = region.status === "scored";
@@ -155,11 +161,15 @@ function heading(region, preview) {
   return total + rest;
 }
 
-function refusalOf(region, preview) {
+function refusalOf(region, preview, isTaken) {
   const shown = preview ?? region;
+  if (isRefused(region) && !isTaken && (shown.status === "scored" || isRefused(shown))) {
+    return [element("p", { class: "refusal" },
+      "You say that this region can be read. It is scored again, with its earlier points and grades.")];
+  }
   if (shown.status !== "rejected" || !shown.reject) return [];
   const points = !region.radiograph ? ""
-    : ` The points shown are not to be trusted.${isRefused(region) ? "" : " Put them right, and the region is scored."}`;
+    : ` The points shown are not to be trusted.${isTaken ? "" : " Put them right, and the region is scored."}`;
   return [element("p", { class: "refusal" }, element("strong", {}, `Rejected (${shown.reject.code}). `),
     sentence(shown.reject.message), points)];
 }

@@ -128,16 +128,22 @@ export class Panel {
   }
 
   _change(change, lock) {
-    const isPoint = change.kind === "point";
-    const text = isPoint ? wordsOfPoint(change) : wordsOfGrade(change);
-    const name = isPoint ? `${change.level} ${change.name}` : change.site;
+    const isGrade = change.kind === "grade";
+    const text = WORDS_OF[change.kind](change);
+    const name = change.site ?? (change.level ? `${change.level} ${change.name}` : text);
     const options = { "aria-label": `Take back: ${name}`, class: "small", disabled: Boolean(lock) };
-    const isOwn = isPoint || change.own;
+    const isOwn = !isGrade || change.own;
     return element("li", {},
       element("span", {}, text, isOwn ? null : element("small", {}, " follows from the points")),
       isOwn ? button("Take back", () => this.act.drop(change), options) : null);
   }
 }
+
+const WORDS_OF = {
+  region: ({ region }) => `${region.charAt(0).toUpperCase()}${region.slice(1)} spine: can be read`,
+  point: wordsOfPoint,
+  grade: wordsOfGrade,
+};
 
 function wordsOfPoint({ level, name, px, mm }) {
   if (px === null) return `${level}, ${name} point: placed`;

@@ -1,7 +1,7 @@
 // One study: it loads the report and the pixels, and holds the draft.
 
 import { alarm, button, calm, element, say } from "/review/dom.js";
-import { Draft, REGIONS, isRefused } from "/review/draft.js";
+import { Draft, REGIONS } from "/review/draft.js";
 import { openChooser } from "/review/corners.js";
 import { Decisions } from "/review/decisions.js";
 import { Panel } from "/review/panel.js";
@@ -140,7 +140,9 @@ export class StudyPage {
         const isBeside = prior && this.prior.isShown;
         corner.sign = differs ? `was ${corner.before ?? "?"}` : isBeside ? `prior ${prior.prior}${prior.trend}` : "";
       }
-      this.layout.showRegion(region, this.report.regions[region], discs, lock === null, preview?.regions[region]);
+      const isTaken = draft.isRefused(region); // then a preview of an earlier draft does not count
+      this.layout.showRegion(region, this.report.regions[region], discs, lock === null,
+        isTaken ? null : preview?.regions[region], isTaken);
     }
     this.panel.showTotal(this.report, preview, { working, failed, isSaved });
     this.panel.showDraft(draft, preview, { lock, isSaved, isAccepted: this.decisions.accepted === this.revision });
@@ -158,6 +160,11 @@ export class StudyPage {
         const { placed } = viewer.marks.discs.find((one) => one.level === level);
         viewer.marks.choose(viewer.marks.find(level, Math.max(0, placed.indexOf(false))));
         viewer.surface.scrollIntoView({ block: "nearest" });
+      },
+      restore: () => {
+        const isTaken = this.draft.isRefused(region);
+        this._change(() => (isTaken ? this.draft.restore(region) : this.draft.drop({ kind: "region", region })));
+        say(`The ${region} spine ${isTaken ? "can be read, not saved" : "cannot be read, as before"}`);
       },
       refuse: (level) => {
         this._change(() => this.draft.refuse(region, level));
@@ -180,8 +187,9 @@ export class StudyPage {
 
   // Say why nothing can be changed, at all or in a region. Return whether it is so.
   _refuseChange(region = null) {
-    const isUnreadable = region && isRefused(this.report.regions[region]);
-    const why = this.lock ?? (isUnreadable ? "A reader could not read this region. Its points cannot be moved." : null);
+    const isUnreadable = region && this.draft.isRefused(region);
+    const why = this.lock ?? (isUnreadable
+      ? "A reader could not read this region. To move its points, say first that it can be read." : null);
     if (why) say(why);
     return Boolean(why);
   }
@@ -197,8 +205,7 @@ export class StudyPage {
   _change(change, ended = true) {
     change();
     this.preview.stop();
-    const { points, grades } = this.draft.body();
-    if (Object.keys({ ...points, ...grades }).length === 0) this.preview.clear();
+    if (Object.keys(this.draft.body()).length === 1) this.preview.clear(); // it has the revision alone
     else if (ended) this.preview.askSoon();
     this.render();
   }

@@ -76,6 +76,7 @@ WRONG = {
                *({"cervical": {"C2/C3": one}} for one in (None, [[1, 2]], [[1, 2], [1, 2]], [[1, 2], [3, "4"]],
                                                           [[1, 2], [3, 1e300]], [[1, 2, 3], [3, 4, 5]]))],
     "unreadable": [None, [], {}, "lumbar", ["thoracic"], ["lumbar", "lumbar"], [None], [["lumbar"]]],
+    "readable": [None, [], {}, "lumbar", ["thoracic"], ["lumbar", "lumbar"], [None], [["lumbar"]], ["lumbar"]],
 }  # fmt: skip
 
 
@@ -87,7 +88,7 @@ def test_hostile_bodies_are_problems(delivered):
         assert delivered.ask("POST", f"/v1/studies/1/{path}", b"1" * 70000, "application/json").status == 413
         for words in ({"reader": "A" * 65}, {"reader": "A", "comment": "a" * 1001}):
             assert delivered.post(f"/v1/studies/1/{path}", {"revision": 1, **words}).status == 400
-        changes = {"points": POINTS, "grades": GRADES, "regions": ["lumbar"]}
+        changes = {"points": POINTS, "grades": GRADES, "regions": ["lumbar"], "readable": ["lumbar"]}
         call = {"revision": 1, "reader": "A", **{name: changes[name] for name in CALLS[path]}}
         for number in ("9", "x", "1e3", "-1", "9" * 30):
             assert delivered.post(f"/v1/studies/{number}/{path}", call).status == 404
@@ -105,6 +106,7 @@ def test_what_does_not_fit_the_study_is_refused(make, score, tmp_path):
     served.appliance.run(20)
     for path, more in (("grades", {"grades": {"L1-inferior": 1}}), ("unreadable", {"regions": ["lumbar"]}),
                        ("points", {"points": {"lumbar": {"L1/L2": [[1, 2], [3, 4]]}}}),
+                       ("points", {"points": POINTS, "grades": {"L1-inferior": 1}}),
                        ("preview", {"grades": {"L1-inferior": 1}})):  # fmt: skip
         answer = served.post(f"/v1/studies/1/{path}", {"revision": 1, "reader": "AB", **more})
         assert (answer.status, "lumbar" in answer.json()["detail"]) == (400, True), path

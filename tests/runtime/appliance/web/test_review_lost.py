@@ -106,8 +106,7 @@ def test_a_disc_that_cannot_be_read(reader, service):
     assert "L2/L3 not found, cannot be read" in reader.text(".lost")
     assert reader.one("input[name='grade-L2-inferior'][aria-label^='x,']").is_selected()
     reader.settled_total()
-    assert service.bodies[-1][1] == {"revision": 1, "points": {},
-                                     "grades": {"L2-inferior": None, "L3-superior": None}}  # fmt: skip
+    assert service.bodies[-1][1] == {"revision": 1, "grades": {"L2-inferior": None, "L3-superior": None}}
     reader.save()
     reader.wait_text(".head", "Revision 2")
     assert service.bodies[-1][0] == "/v1/studies/1/grades"
@@ -135,7 +134,10 @@ def test_a_region_that_a_reader_could_not_read_takes_no_points(reader, service):
     reader.open(2)
     assert "Put them right" not in reader.text("[data-region=lumbar]")
     reader.drag(reader.place(CENTRE), 9, 6)
-    assert reader.text("#said") == "A reader could not read this region. Its points cannot be moved."
+    assert (
+        reader.text("#said")
+        == "A reader could not read this region. To move its points, say first that it can be read."
+    )
     assert "None." in reader.text(".draft")
 
 
