@@ -19,7 +19,8 @@ from spinescore.runtime.appliance.fault import Denied
 from spinescore.runtime.appliance.web.sockets import socket_fault
 from spinescore.runtime.errors import SpineScoreError
 
-__all__ = ["certificate_faults", "check_network", "client_context", "network_faults", "server_context"]
+__all__ = ["certificate_faults", "check_network", "client_context", "network_faults", "server_context",
+           "web_context"]  # fmt: skip
 
 _INSTALL = "pip install 'spinescore[appliance]'"
 _HTTP_PACKAGES = ("starlette", "uvicorn", "httptools", "prometheus_client")
@@ -43,6 +44,14 @@ def client_context(tls: Tls) -> ssl.SSLContext:
     return _load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), tls)
 
 
+def web_context(web: Web) -> ssl.SSLContext:
+    """Return the context of a client of HTTP, which shows a certificate if it has one. Raises as `client_context`."""
+    context = ssl.create_default_context(cafile=web.ca)
+    if web.cert:
+        context.load_cert_chain(web.cert, web.key, password="")  # an encrypted key must not ask for its password
+    return context
+
+
 def _load(context: ssl.SSLContext, tls: Tls) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(tls.cert, tls.key)
@@ -62,12 +71,9 @@ def network_faults(config: Config) -> list[str]:
     web = {f"{noun} {one.name}": one.web
            for noun, entries in (("source", config.source), ("destination", config.destination))
            for one in entries if one.web.url is not None}  # fmt: skip
-    faults = [
-        f"{use} needs {package}, which is not installed; {_INSTALL}"
-        for use, package, users in (("DICOM over the network", "pynetdicom", config.node or archives),
-                                    ("HTTP to archives", "dicomweb_client", web))
-        if users and find_spec(package) is None
-    ]  # fmt: skip
+    faults = []
+    if (config.node or archives) and find_spec("pynetdicom") is None:
+        faults.append(f"DICOM over the network needs pynetdicom, which is not installed; {_INSTALL}")
     if config.node is not None and config.node.tls is not None:
         tls = config.node.tls
         faults += _file_faults("node", (tls.cert, tls.key, tls.ca), partial(server_context, tls))
@@ -110,7 +116,7 @@ def _web_faults(where: str, web: Web) -> Iterator[str]:
     for fault in map(_secret_fault, filter(None, (web.token_file, web.password_file))):
         if fault is not None:
             yield f"{where}: {fault}; write it there, or correct the path"
-    yield from _file_faults(where, (web.cert, web.key, web.ca), partial(_load_web, web))
+    yield from _file_faults(where, (web.cert, web.key, web.ca), partial(web_context, web))
 
 
 def _secret_fault(path: str) -> str | None:
@@ -119,12 +125,6 @@ def _secret_fault(path: str) -> str | None:
     except Denied as error:
         return str(error)
     return None
-
-
-def _load_web(web: Web) -> None:
-    context = ssl.create_default_context(cafile=web.ca)
-    if web.cert:
-        context.load_cert_chain(web.cert, web.key, password="")  # an encrypted key must not ask for its password
 
 
 def _file_faults(where: str, files: Iterable[str | None], load: Callable[[], object]) -> Iterator[str]:

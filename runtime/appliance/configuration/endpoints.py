@@ -38,7 +38,7 @@ class Web:
     token_file: _OptionalPath = None  # sent as `Authorization: Bearer`
     user: Annotated[str | None, OPTIONAL, Length(1, 255)] = None
     password_file: _OptionalPath = None
-    ca: _OptionalPath = None  # the authority of the server's certificate; without it the public ones
+    ca: _OptionalPath = None  # the authority of the server's certificate; without it those of the system
     cert: _OptionalPath = None  # shown to the server
     key: _OptionalPath = None
 
