@@ -20,9 +20,13 @@ from pynetdicom.sop_class import (
 
 from helpers import appliance
 from spinescore.runtime.appliance.configuration.config import Node, Peer
-from spinescore.runtime.appliance.receiving.arrival import IMPLEMENTATION_CLASS_UID
 from spinescore.runtime.appliance.receiving.pduguard import Limits
-from spinescore.runtime.appliance.receiving.receive import CLASSES, TRANSFER_SYNTAXES, Receiver
+from spinescore.runtime.appliance.receiving.receive import (
+    CLASSES,
+    IMPLEMENTATION_CLASS_UID,
+    TRANSFER_SYNTAXES,
+    Receiver,
+)
 from spinescore.runtime.appliance.sending.senddicom import SENT_CLASSES, SENT_SYNTAXES
 from spinescore.runtime.appliance.sending.sendstow import REFUSALS
 
@@ -32,7 +36,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "conformance.md"
 class Silent:
     """Takes nothing, and tells nothing."""
 
-    def store(self, arrival) -> None:
+    def store(self, number, peer, parts) -> None:
         raise ValueError("not wanted")
 
     def ready(self) -> bool:

@@ -120,24 +120,24 @@ def test_without_the_log_nothing_is_acknowledged(make, files, monkeypatch, numbe
 
 def test_the_node_tells_a_peer_to_send_again(make, files, monkeypatch):
     pytest.importorskip("pynetdicom")
-    from spinescore.runtime.appliance.configuration.config import Peer
-    from spinescore.runtime.appliance.receiving.arrival import Arrival, NotStored
-    from spinescore.runtime.appliance.receiving.node import NodeEvents
+    from spinescore.runtime.appliance.configuration.config import Node, Peer
+    from spinescore.runtime.appliance.receiving.node import DicomNode
 
     appliance = make()
-    events = NodeEvents(appliance.places, appliance.clock, 1 << 20)
-    arrival = Arrival(1, Peer("XRAY1", "127.0.0.1"), "1.2", "1.3", "1.4", (files[0].read_bytes(),))
+    events = DicomNode(appliance.config, Node(), appliance.places, appliance.clock)
+    events._next_s = float("inf")
+    arrival = (1, Peer("XRAY1", "127.0.0.1"), (files[0].read_bytes(),))
 
     def refuse(path, data):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
     with monkeypatch.context() as patched:
         patched.setattr(audit, "_append", refuse)
-        with pytest.raises(NotStored, match="make it writable"):
-            events.store(arrival)
-    faults, _ = events.take()
+        with pytest.raises(Refused, match="make it writable"):
+            events.store(*arrival)
+    faults, _ = events.step(appliance.spool)
     assert [fault.code for fault in faults] == ["audit-not-written"]
-    events.store(arrival)
+    events.store(*arrival)
     (received,) = records(appliance)
     assert (received["event"], received["peer"], received["source"]) == ("received", "XRAY1", "dicom node")
 
