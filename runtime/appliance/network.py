@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -10,7 +11,6 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from spinescore.runtime.appliance.configuration.certificates import validity_fault
 from spinescore.runtime.appliance.configuration.config import Config, Tls
 from spinescore.runtime.appliance.configuration.endpoints import Web
 from spinescore.runtime.appliance.configuration.httpconfig import Http
@@ -22,6 +22,10 @@ from spinescore.runtime.errors import SpineScoreError
 __all__ = ["certificate_faults", "check_network", "client_context", "network_faults", "server_context",
            "web_context"]  # fmt: skip
 
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+# The two times of a certificate's validity in DER, each a UTCTime or a GeneralizedTime (RFC 5280, section 4.1.2.5).
+_TIME = rb"(?:\x17\r|\x18\x0f)([0-9]{12,14}Z)"
+_VALIDITY = re.compile(rb"0." + _TIME + _TIME, re.DOTALL)
 _INSTALL = "pip install 'spinescore[appliance]'"
 _HTTP_PACKAGES = ("starlette", "uvicorn", "httptools", "prometheus_client")
 
@@ -96,8 +100,30 @@ def certificate_faults(config: Config, now: datetime) -> list[str]:
     faults = []
     for path in dict.fromkeys(paths):
         with suppress(OSError, ValueError):  # `network_faults` tells of those
-            faults.append(validity_fault(Path(path), now))
+            faults.append(_validity_fault(Path(path), now))
     return [fault for fault in faults if fault is not None]
+
+
+def _validity_fault(path: Path, now: datetime) -> str | None:
+    """Return a sentence if the first certificate of a PEM file is not valid at a time; None if it is.
+
+    Raises OSError or ValueError if the file cannot be read.
+    """
+    pem = _PEM.search(path.read_text(encoding="ascii", errors="replace"))
+    validity = pem and _VALIDITY.search(ssl.PEM_cert_to_DER_cert(pem[0]))
+    if not validity:
+        raise ValueError(f"{path} has no certificate")
+    begin, end = (datetime.strptime(_century(time.decode()) + "+0000", "%Y%m%d%H%M%SZ%z")
+                  for time in validity.groups())  # fmt: skip
+    if begin <= now <= end:
+        return None
+    reason = f"is not valid before {begin:%Y-%m-%d %H:%M}" if now < begin else f"was valid until {end:%Y-%m-%d %H:%M}"
+    return f"the certificate {path} {reason} UTC; replace it, or correct the machine's date"
+
+
+def _century(time: str) -> str:
+    """Return a time with four digits of its year; of two, 50 and later are of the last century."""
+    return time if len(time) == 15 else ("19" if time >= "50" else "20") + time
 
 
 def _http_faults(http: Http) -> Iterator[str]:

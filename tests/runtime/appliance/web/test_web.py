@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from helpers.web_server import WAIT_S, answer, ask, connect, running, serving
-from spinescore.runtime.appliance.configuration.tlsfiles import Tls
+from spinescore.runtime.appliance.configuration.endpoints import Tls
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.network import server_context
 from spinescore.runtime.appliance.seen.alive import Alive, write_alive
