@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
 from collections.abc import Callable, Iterable, Iterator
@@ -13,14 +14,13 @@ from pathlib import Path
 
 from spinescore.runtime.appliance.configuration.config import Config, Tls
 from spinescore.runtime.appliance.configuration.endpoints import Web
-from spinescore.runtime.appliance.configuration.httpconfig import Http
+from spinescore.runtime.appliance.configuration.httpconfig import LONGEST_SOCKET, Http
 from spinescore.runtime.appliance.configuration.secret import read_secret
 from spinescore.runtime.appliance.fault import Denied
-from spinescore.runtime.appliance.web.sockets import socket_fault
 from spinescore.runtime.errors import SpineScoreError
 
 __all__ = ["certificate_faults", "check_network", "client_context", "network_faults", "server_context",
-           "web_context"]  # fmt: skip
+           "socket_fault", "web_context"]  # fmt: skip
 
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 # The two times of a certificate's validity in DER, each a UTCTime or a GeneralizedTime (RFC 5280, section 4.1.2.5).
@@ -135,6 +135,17 @@ def _http_faults(http: Http) -> Iterator[str]:
         yield fault
     if http.tls is not None:
         yield from _file_faults("http", (http.tls.cert, http.tls.key, http.tls.ca), partial(server_context, http.tls))
+
+
+def socket_fault(path: Path) -> str | None:
+    """Return a sentence if a path is too long for a unix socket; None if it is not."""
+    length = len(os.fsencode(path))
+    if length <= LONGEST_SOCKET:
+        return None
+    return (
+        f"http.socket: the path {path} has {length} bytes, and a unix socket's has at most {LONGEST_SOCKET}; name a "
+        "shorter one, such as /run/spinescore/http.sock"
+    )
 
 
 def _web_faults(where: str, web: Web) -> Iterator[str]:

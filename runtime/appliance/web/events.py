@@ -20,8 +20,7 @@ from starlette.routing import Route
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.web.problems import Problem
-from spinescore.runtime.appliance.web.shared import Shared
-from spinescore.runtime.appliance.web.site import Site
+from spinescore.runtime.appliance.web.site import Shared, Site
 from spinescore.runtime.errors import SpineScoreError
 
 __all__ = ["events_routes"]

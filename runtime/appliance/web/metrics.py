@@ -16,16 +16,14 @@ from starlette.routing import Route
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.configuration.config import Config
 from spinescore.runtime.appliance.fault import Refusal
-from spinescore.runtime.appliance.seen.alive import Alive, read_alive
-from spinescore.runtime.appliance.seen.ready import reasons_against
+from spinescore.runtime.appliance.seen.ready import Alive, read_alive, reasons_against
 from spinescore.runtime.appliance.seen.status import oldest_waiting_s, parked_by_code, studies_by_state
 from spinescore.runtime.appliance.store.counts import counters, histogram
 from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.places import Places
 from spinescore.runtime.appliance.store.quarantine import quarantine_bytes
 from spinescore.runtime.appliance.store.reviews import VERDICTS
-from spinescore.runtime.appliance.web.shared import Shared
-from spinescore.runtime.appliance.web.site import Site
+from spinescore.runtime.appliance.web.site import Shared, Site
 from spinescore.runtime.machine.packages import software_version
 
 __all__ = ["families", "metrics_routes", "metrics_text"]

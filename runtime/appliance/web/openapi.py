@@ -23,7 +23,7 @@ from spinescore.runtime.appliance.web.apiparts import (
     ref,
 )
 from spinescore.runtime.appliance.web.apireviews import review_paths, study_schema
-from spinescore.runtime.appliance.web.scorerequest import MOST_FILES
+from spinescore.runtime.appliance.web.scoring import MOST_FILES
 from spinescore.runtime.console.wire import ANSWER, REQUEST
 from spinescore.runtime.machine.packages import software_version
 from spinescore.runtime.outputs.formats import ResultFormat

@@ -27,7 +27,7 @@ from spinescore.runtime.appliance.store.objects import Identity, read_identity
 from spinescore.runtime.appliance.store.spool import Spool
 from spinescore.runtime.appliance.store.studies import STATES
 from spinescore.runtime.appliance.web.bodies import RETRY_LATER, Body, form_or_file, query_of, whole_body, wrong_type
-from spinescore.runtime.appliance.web.media import file_response
+from spinescore.runtime.appliance.web.pages import file_response
 from spinescore.runtime.appliance.web.problems import Problem, busy, malformed, unknown
 from spinescore.runtime.appliance.web.shown import asked, check_study, number_of, show
 from spinescore.runtime.appliance.web.site import Site

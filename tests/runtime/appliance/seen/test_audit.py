@@ -15,7 +15,7 @@ import pytest
 from helpers.appliance import FakeClock
 from spinescore.runtime.appliance.fault import Refused
 from spinescore.runtime.appliance.recovery import recover
-from spinescore.runtime.appliance.seen import audit, syslog
+from spinescore.runtime.appliance.seen import audit
 from spinescore.runtime.appliance.seen.status import deliver_again, retry
 from spinescore.runtime.appliance.store.index import Index, IndexFull
 from spinescore.runtime.errors import SpineScoreError
@@ -192,7 +192,7 @@ def test_the_system_log_gets_a_copy_and_holds_up_nothing(make, files, tmp_path, 
     appliance = make()
     audit.start(appliance.index, appliance.clock, audit.Audit(syslog=True), {}, BUNDLE)  # nobody listens
     address = str(tmp_path / "log")
-    monkeypatch.setattr(syslog, "ADDRESS", address)
+    monkeypatch.setattr(audit, "_SYSLOG", address)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(address)
         appliance.receive(files[0])

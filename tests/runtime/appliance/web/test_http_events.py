@@ -10,7 +10,7 @@ import pytest
 from helpers.http_calls import UNIX
 from helpers.served import serve
 from spinescore.runtime.appliance.store.studies import change_state
-from spinescore.runtime.appliance.web import events, shared
+from spinescore.runtime.appliance.web import events, site
 
 WAIT_S = 60.0
 
@@ -62,7 +62,7 @@ def go(work):
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(events, "_POLL_S", 0.01)
-    monkeypatch.setattr(shared, "_FRESH_S", 0.01)
+    monkeypatch.setattr(site, "_FRESH_S", 0.01)
     monkeypatch.setattr(events, "_SIGN_S", 0.01)
 
 
