@@ -39,6 +39,7 @@ def test_constraints_name_the_floors(project):
     tested = (
         "agreement",
         "appliance",
+        "archive-dicomweb",
         "association",
         "dicom",
         "export",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import ssl
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -10,17 +12,20 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from spinescore.runtime.appliance.configuration.certificates import validity_fault
 from spinescore.runtime.appliance.configuration.config import Config, Tls
 from spinescore.runtime.appliance.configuration.endpoints import Web
-from spinescore.runtime.appliance.configuration.httpconfig import Http
+from spinescore.runtime.appliance.configuration.httpconfig import LONGEST_SOCKET, Http
 from spinescore.runtime.appliance.configuration.secret import read_secret
 from spinescore.runtime.appliance.fault import Denied
-from spinescore.runtime.appliance.web.sockets import socket_fault
 from spinescore.runtime.errors import SpineScoreError
 
-__all__ = ["certificate_faults", "check_network", "client_context", "network_faults", "server_context"]
+__all__ = ["certificate_faults", "check_network", "client_context", "network_faults", "server_context",
+           "socket_fault", "web_context"]  # fmt: skip
 
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+# The two times of a certificate's validity in DER, each a UTCTime or a GeneralizedTime (RFC 5280, section 4.1.2.5).
+_TIME = rb"(?:\x17\r|\x18\x0f)([0-9]{12,14}Z)"
+_VALIDITY = re.compile(rb"0." + _TIME + _TIME, re.DOTALL)
 _INSTALL = "pip install 'spinescore[appliance]'"
 _HTTP_PACKAGES = ("starlette", "uvicorn", "httptools", "prometheus_client")
 
@@ -43,6 +48,14 @@ def client_context(tls: Tls) -> ssl.SSLContext:
     return _load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), tls)
 
 
+def web_context(web: Web) -> ssl.SSLContext:
+    """Return the context of a client of HTTP, which shows a certificate if it has one. Raises as `client_context`."""
+    context = ssl.create_default_context(cafile=web.ca)
+    if web.cert:
+        context.load_cert_chain(web.cert, web.key, password="")  # an encrypted key must not ask for its password
+    return context
+
+
 def _load(context: ssl.SSLContext, tls: Tls) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(tls.cert, tls.key)
@@ -62,12 +75,9 @@ def network_faults(config: Config) -> list[str]:
     web = {f"{noun} {one.name}": one.web
            for noun, entries in (("source", config.source), ("destination", config.destination))
            for one in entries if one.web.url is not None}  # fmt: skip
-    faults = [
-        f"{use} needs {package}, which is not installed; {_INSTALL}"
-        for use, package, users in (("DICOM over the network", "pynetdicom", config.node or archives),
-                                    ("HTTP to archives", "dicomweb_client", web))
-        if users and find_spec(package) is None
-    ]  # fmt: skip
+    faults = []
+    if (config.node or archives) and find_spec("pynetdicom") is None:
+        faults.append(f"DICOM over the network needs pynetdicom, which is not installed; {_INSTALL}")
     if config.node is not None and config.node.tls is not None:
         tls = config.node.tls
         faults += _file_faults("node", (tls.cert, tls.key, tls.ca), partial(server_context, tls))
@@ -90,8 +100,30 @@ def certificate_faults(config: Config, now: datetime) -> list[str]:
     faults = []
     for path in dict.fromkeys(paths):
         with suppress(OSError, ValueError):  # `network_faults` tells of those
-            faults.append(validity_fault(Path(path), now))
+            faults.append(_validity_fault(Path(path), now))
     return [fault for fault in faults if fault is not None]
+
+
+def _validity_fault(path: Path, now: datetime) -> str | None:
+    """Return a sentence if the first certificate of a PEM file is not valid at a time; None if it is.
+
+    Raises OSError or ValueError if the file cannot be read.
+    """
+    pem = _PEM.search(path.read_text(encoding="ascii", errors="replace"))
+    validity = pem and _VALIDITY.search(ssl.PEM_cert_to_DER_cert(pem[0]))
+    if not validity:
+        raise ValueError(f"{path} has no certificate")
+    begin, end = (datetime.strptime(_century(time.decode()) + "+0000", "%Y%m%d%H%M%SZ%z")
+                  for time in validity.groups())  # fmt: skip
+    if begin <= now <= end:
+        return None
+    reason = f"is not valid before {begin:%Y-%m-%d %H:%M}" if now < begin else f"was valid until {end:%Y-%m-%d %H:%M}"
+    return f"the certificate {path} {reason} UTC; replace it, or correct the machine's date"
+
+
+def _century(time: str) -> str:
+    """Return a time with four digits of its year; of two, 50 and later are of the last century."""
+    return time if len(time) == 15 else ("19" if time >= "50" else "20") + time
 
 
 def _http_faults(http: Http) -> Iterator[str]:
@@ -105,12 +137,23 @@ def _http_faults(http: Http) -> Iterator[str]:
         yield from _file_faults("http", (http.tls.cert, http.tls.key, http.tls.ca), partial(server_context, http.tls))
 
 
+def socket_fault(path: Path) -> str | None:
+    """Return a sentence if a path is too long for a unix socket; None if it is not."""
+    length = len(os.fsencode(path))
+    if length <= LONGEST_SOCKET:
+        return None
+    return (
+        f"http.socket: the path {path} has {length} bytes, and a unix socket's has at most {LONGEST_SOCKET}; name a "
+        "shorter one, such as /run/spinescore/http.sock"
+    )
+
+
 def _web_faults(where: str, web: Web) -> Iterator[str]:
     """Yield the faults of the files that a server of HTTP needs."""
     for fault in map(_secret_fault, filter(None, (web.token_file, web.password_file))):
         if fault is not None:
             yield f"{where}: {fault}; write it there, or correct the path"
-    yield from _file_faults(where, (web.cert, web.key, web.ca), partial(_load_web, web))
+    yield from _file_faults(where, (web.cert, web.key, web.ca), partial(web_context, web))
 
 
 def _secret_fault(path: str) -> str | None:
@@ -119,12 +162,6 @@ def _secret_fault(path: str) -> str | None:
     except Denied as error:
         return str(error)
     return None
-
-
-def _load_web(web: Web) -> None:
-    context = ssl.create_default_context(cafile=web.ca)
-    if web.cert:
-        context.load_cert_chain(web.cert, web.key, password="")  # an encrypted key must not ask for its password
 
 
 def _file_faults(where: str, files: Iterable[str | None], load: Callable[[], object]) -> Iterator[str]:

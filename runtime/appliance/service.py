@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from spinescore.runtime.appliance.clock import ServiceClock, read_clock
-from spinescore.runtime.appliance.configuration.config import Config, Destination, Node
+from spinescore.runtime.appliance.configuration.config import Config, Destination
 from spinescore.runtime.appliance.fault import Fault, place_of
 from spinescore.runtime.appliance.receiving.sources import open_source
 from spinescore.runtime.appliance.seen import audit
@@ -42,8 +42,7 @@ from spinescore.runtime.machine.child import Message, answering
 from spinescore.runtime.text import brief, one_line
 
 if TYPE_CHECKING:
-    from spinescore.runtime.appliance.receiving.node import NodeEvents
-    from spinescore.runtime.appliance.receiving.receive import Receiver
+    from spinescore.runtime.appliance.receiving.node import DicomNode
 
 __all__ = ["main", "open_places"]
 
@@ -91,66 +90,24 @@ def _receive(config: Config) -> None:
                 spool.close_associations(source.name)
         sources = [open_source(source, config, places, clock) for source in config.source]
         noted: dict[tuple[str, str], float] = {}
-        node, rejected = _Node(config, places, clock, spool), Tally(index, clock, "rejected")
+        node, rejected = _node(config, places, clock), Tally(index, clock, "rejected")
         while True:
-            faults, refusals = node.step()
+            faults, refusals = ([], {}) if node is None else node.step(spool)
             rejected.add(refusals)
             looks = [source.look() for source in sources]
             _note(index, clock, noted, [*faults, *(fault for _, some in looks for fault in some)])
-            say(pending=sum(waiting for waiting, _ in looks) + node.associations, listening=node.is_listening)
+            pending = sum(waiting for waiting, _ in looks) + (0 if node is None else node.associations)
+            say(pending=pending, listening=node is not None and node.is_listening)
             time.sleep(_LOOK_S)
 
 
-class _Node:
-    """The DICOM node, as the loop of its process sees it. If it cannot listen, that is tried again and again."""
+def _node(config: Config, places: Places, clock: ServiceClock) -> DicomNode | None:
+    """Return the DICOM node; its library is imported if it is wanted."""
+    if config.node is None:
+        return None
+    from spinescore.runtime.appliance.receiving.node import DicomNode
 
-    def __init__(self, config: Config, places: Places, clock: ServiceClock, spool: Spool) -> None:
-        self._config, self._places, self._clock, self._spool = config, places, clock, spool
-        self._receiver: Receiver | None = None
-        self._events: NodeEvents | None = None
-        self._next_s = clock.now()
-
-    @property
-    def associations(self) -> int:
-        """The number of open associations."""
-        return 0 if self._receiver is None else self._receiver.associations
-
-    @property
-    def is_listening(self) -> bool:
-        """Whether it takes connections."""
-        return self._receiver is not None and self._receiver.is_listening
-
-    def step(self) -> tuple[list[Fault], Mapping[str, int]]:
-        """Start the node if it is wanted and does not listen. Return faults and refusals since the last call.
-
-        If a node that listened does so no more, this process ends and is started again.
-        """
-        node = self._config.node
-        if self._receiver is not None and not self._receiver.is_listening:
-            raise SpineScoreError("the DICOM node accepts no connection any more, and is started again")
-        if node is not None and self._receiver is None and self._clock.now() >= self._next_s:
-            self._next_s = self._clock.now() + _AGAIN_S
-            try:
-                self._start(node)
-            except OSError as error:
-                reason = error.strerror or brief(error)
-                text = f"the node cannot listen at {node.host} port {node.port} ({reason})"
-                return [Fault("node-unavailable", text)], {}
-        if self._events is None:
-            return [], {}
-        with suppress(IndexFull):
-            self._events.end_late(self._spool)
-        return self._events.take()
-
-    def _start(self, settings: Node) -> None:
-        from spinescore.runtime.appliance.receiving import node
-
-        with suppress(IndexFull):  # a C-ECHO is answered without room, too
-            self._spool.close_associations(node.SOURCE)
-        events = node.NodeEvents(self._places, self._clock, self._config.spool.max_object_mb << 20)
-        receiver = node.open_receiver(self._config, settings, events)
-        receiver.start()
-        self._receiver, self._events = receiver, events
+    return DicomNode(config, config.node, places, clock)
 
 
 def _note(index: Index, clock: ServiceClock, noted: dict[tuple[str, str], float], faults: list[Fault]) -> None:

@@ -13,9 +13,8 @@ from spinescore.runtime.appliance.configuration.config import Config
 from spinescore.runtime.appliance.network import certificate_faults, check_network
 from spinescore.runtime.appliance.recovery import clean, recover
 from spinescore.runtime.appliance.seen import audit
-from spinescore.runtime.appliance.seen.alive import Alive, write_alive
 from spinescore.runtime.appliance.seen.notify import Systemd
-from spinescore.runtime.appliance.seen.ready import reasons_against
+from spinescore.runtime.appliance.seen.ready import Alive, reasons_against, write_alive
 from spinescore.runtime.appliance.sending.destinations import note_destinations
 from spinescore.runtime.appliance.service import open_places
 from spinescore.runtime.appliance.store.counts import add
@@ -23,9 +22,8 @@ from spinescore.runtime.appliance.store.index import Index, IndexFull, damage
 from spinescore.runtime.appliance.store.places import Places, filesystem_of, locked, remove_parts
 from spinescore.runtime.appliance.work.consolejob import remove_folders
 from spinescore.runtime.appliance.work.consolequeue import FOR_CONSOLES, ConsoleQueue
-from spinescore.runtime.appliance.work.dispatch import Dispatcher
+from spinescore.runtime.appliance.work.dispatch import Dispatcher, ProcessWorker
 from spinescore.runtime.appliance.work.scorequeue import ScoreQueue
-from spinescore.runtime.appliance.work.worker import ProcessWorker
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.documents import document_of
 from spinescore.runtime.errors import SpineScoreError

@@ -45,7 +45,6 @@ PACKAGES: dict[str, Package] = {
     "onnx": Package("1.23.2", "export"),
     "tqdm": Package("4.70.1", "export"),
     "openvino": Package("2026.4.1", "openvino"),
-    "dicomweb-client": Package("0.61.2", "appliance"),
     "httptools": Package("0.9.0", "appliance"),
     "packaging": Package("26.4", "appliance"),
     "prometheus-client": Package("0.26.0", "appliance"),

@@ -17,7 +17,6 @@ from pynetdicom.sop_class import DigitalXRayImageStorageForPresentation
 from spinescore.runtime.appliance.configuration.config import Peer, Tls
 from spinescore.runtime.appliance.fault import Refusal
 from spinescore.runtime.appliance.network import client_context
-from spinescore.runtime.appliance.receiving.arrival import Arrival
 from spinescore.runtime.appliance.receiving.receive import Receiver
 
 MODALITY = Peer("MODALITY", "127.0.0.1", classes=("DX", "CR"))
@@ -28,7 +27,7 @@ class Heard:
     """Keeps what a receiver tells; `full` and `room` imitate a disk without room."""
 
     def __init__(self) -> None:
-        self.files: list[tuple[Arrival, bytes]] = []
+        self.files: list[tuple[int, bytes]] = []  # the number of each one's association, and its content
         self.refusals: list[tuple[str, str]] = []
         self.ended: list[int] = []
         self.reports: list[Dataset] = []
@@ -37,10 +36,10 @@ class Heard:
         self.end = threading.Event()
         self.refusal = threading.Event()
 
-    def store(self, arrival: Arrival) -> None:
+    def store(self, number: int, peer: Peer, parts) -> None:
         if self.full:
             raise self.full
-        self.files.append((arrival, b"".join(arrival.parts)))
+        self.files.append((number, b"".join(parts)))
 
     def ready(self) -> bool:
         if isinstance(self.room, Exception):

@@ -10,7 +10,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 
 from spinescore.runtime.appliance.web import server
-from spinescore.runtime.appliance.web.sockets import open_unix_socket
+from spinescore.runtime.appliance.web.server import open_unix_socket
 
 WAIT_S = 60.0
 

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from spinescore.runtime.appliance.configuration.endpoints import (
     Destination,
+    Path_,
     ResultKind,
     Seconds,
     SopClassName,
     Source,
+    Tls,
     check_ae_title,
 )
-from spinescore.runtime.appliance.configuration.httpconfig import Http, absolute_http
-from spinescore.runtime.appliance.configuration.tlsfiles import Path_, Tls
+from spinescore.runtime.appliance.configuration.httpconfig import Http
 from spinescore.runtime.appliance.seen.audit import Audit
 from spinescore.runtime.documents import read
 from spinescore.runtime.fields import OPTIONAL, Length, Within, dotted
@@ -40,6 +42,8 @@ _FITTING: dict[Any, Any] = {"spool": {"path": "x"}, "score": {"bundle": "x"}, "p
                             "host": "127.0.0.1", "peer": [{"ae_title": "X", "host": "127.0.0.1"}],
                             "cert": "x", "key": "x", "ca": "x", "url": "http://x", "role": "reader", "file": "x",
                             "token": [{"role": "reader", "file": "x"}]}  # fmt: skip
+_PLACES = ("path", "socket")
+_SECRETS = ("cert", "key", "ca", "file", "token_file", "password_file")  # they may be systemd's credentials
 _MOST_FAULTS = 100
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
 
@@ -180,7 +184,8 @@ def read_config(path: Path) -> Config:
     faults = list(_faults(document))
     if faults:
         raise ConfigError(path, faults)
-    return _absolute(read(Config, document), path.absolute().parent)
+    config: Config = _located(read(Config, document), path.absolute().parent)
+    return config
 
 
 def _faults(document: dict[str, Any]) -> Iterator[str]:
@@ -227,29 +232,22 @@ def _mend(document: dict[str, Any], fault: str, number: int) -> None:
         around.pop(key, None)
 
 
-def _absolute(config: Config, folder: Path) -> Config:
-    """Return the configuration with paths that do not depend on the working folder."""
-    bundle = config.score.bundle
-    near = folder / bundle
-    return replace(
-        config,
-        spool=replace(config.spool, path=str(folder / config.spool.path)),
-        score=replace(config.score, bundle=str(near) if near.is_dir() else bundle),
-        source=tuple(
-            replace(one, path=one.path and str(folder / one.path), web=one.web.located(folder)) for one in config.source
-        ),
-        destination=tuple(
-            replace(
-                one,
-                path=one.path and str(folder / one.path),
-                tls=one.tls and one.tls.absolute(folder),
-                web=one.web.located(folder),
-            )
-            for one in config.destination
-        ),
-        node=config.node and replace(config.node, tls=config.node.tls and config.node.tls.absolute(folder)),
-        http=absolute_http(config.http, folder),
-    )
+def _located(value: Any, folder: Path, name: str = "") -> Any:
+    """Return a part of the configuration, the field `name`, with paths that do not depend on the working folder.
+
+    A secret is the file of systemd's credential with its name if there is one (`LoadCredential=` of systemd.exec(5)).
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        inner = {one.name: _located(getattr(value, one.name), folder, one.name) for one in fields(value)}
+        return replace(value, **inner)
+    if isinstance(value, tuple):
+        return tuple(_located(one, folder, name) for one in value)
+    if not value or name not in (*_PLACES, *_SECRETS, "bundle"):
+        return value
+    credential = Path(os.environ.get("CREDENTIALS_DIRECTORY", ""), value).absolute()
+    if name in _SECRETS and "CREDENTIALS_DIRECTORY" in os.environ and credential.is_file():
+        return str(credential)
+    return value if name == "bundle" and not (folder / value).is_dir() else str(folder / value)
 
 
 def _parse_toml(text: str) -> dict[str, Any]:

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from spinescore.runtime.appliance.configuration.secret import located
-from spinescore.runtime.appliance.configuration.tlsfiles import Tls
 from spinescore.runtime.fields import INLINE, OPTIONAL, Length, Within
 from spinescore.runtime.outputs.formats import ResultFormat
 
-__all__ = ["Destination", "ResultKind", "Seconds", "SopClassName", "Source", "Web",
+__all__ = ["Destination", "Path_", "ResultKind", "Seconds", "SopClassName", "Source", "Tls", "Web",
            "check_ae_title"]  # fmt: skip
 
 ResultKind = Literal[ResultFormat, "not-scored"]
 SopClassName = Literal["CR", "DX", "DX for processing", "secondary capture", "XA", "RF", "Enhanced XA", "Enhanced XRF"]
 Seconds = Annotated[float, Within(0.0, 86400.0), OPTIONAL]
+Path_ = Annotated[str, Length(1, 4096)]
 _OptionalPath = Annotated[str | None, OPTIONAL, Length(1, 4096)]
 
 _DEFAULT_RESULTS: tuple[ResultKind, ...] = ("json", "sr", "not-scored")
 _DICOM_RESULTS: tuple[ResultKind, ...] = ("sr", "gsps", "sc", "not-scored")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Files in PEM: a certificate, its key, and the authority that the other side's certificate must be of."""
+
+    cert: Path_
+    key: Path_
+    ca: Path_
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Web:
     token_file: _OptionalPath = None  # sent as `Authorization: Bearer`
     user: Annotated[str | None, OPTIONAL, Length(1, 255)] = None
     password_file: _OptionalPath = None
-    ca: _OptionalPath = None  # the authority of the server's certificate; without it the public ones
+    ca: _OptionalPath = None  # the authority of the server's certificate; without it those of the system
     cert: _OptionalPath = None  # shown to the server
     key: _OptionalPath = None
 
@@ -54,12 +61,6 @@ class Web:
         for name in ("ca", "cert"):
             if getattr(self, name) is not None and not (self.url or "https:").startswith("https:"):
                 raise ValueError(f"{path}.{name}: only https:// uses certificates; correct url, or remove it")
-
-    def located(self, folder: Path) -> Web:
-        """Return it with absolute paths; relative ones begin at `folder` or are credentials of the service."""
-        names = ("token_file", "password_file", "ca", "cert", "key")
-        files = {name: path for name in names if (path := getattr(self, name))}
-        return replace(self, **{name: located(path, folder) for name, path in files.items()})
 
 
 _WEB = ("token_file", "user", "password_file", "ca", "cert", "key")

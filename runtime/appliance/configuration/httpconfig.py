@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from spinescore.runtime.appliance.configuration.secret import located
-from spinescore.runtime.appliance.configuration.tlsfiles import Path_, Tls
+from spinescore.runtime.appliance.configuration.endpoints import Path_, Tls
 from spinescore.runtime.fields import OPTIONAL, Length, Within
 
-__all__ = ["LONGEST_SOCKET", "Http", "HttpToken", "Role", "absolute_http", "address_of"]
+__all__ = ["LONGEST_SOCKET", "Http", "HttpToken", "Role", "address_of"]
 
 Role = Literal["console", "reader", "admin"]
 
@@ -69,13 +67,3 @@ def address_of(text: str) -> tuple[str, int]:
     if not 1 <= number <= 65535:
         raise ValueError(f"{port!r} is no port")
     return str(ipaddress.ip_address(host)), number
-
-
-def absolute_http(http: Http, folder: Path) -> Http:
-    """Return the table with paths that begin at `folder`; files of tokens may be systemd's credentials."""
-    return replace(
-        http,
-        socket=http.socket and str(folder / http.socket),
-        tls=http.tls and http.tls.absolute(folder),
-        token=tuple(replace(one, file=located(one.file, folder)) for one in http.token),
-    )

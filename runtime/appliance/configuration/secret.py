@@ -1,26 +1,14 @@
-"""Secrets of the configuration: where their files are, and the secret in a file of one line."""
+"""The secret in a file of the configuration, on one line."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from spinescore.runtime.appliance.fault import Denied
 
-__all__ = ["located", "read_secret"]
+__all__ = ["read_secret"]
 
 _LONGEST = 16384
-
-
-def located(name: str, folder: Path) -> str:
-    """Return the path of a secret's file: of systemd's credential with this name if there is one, else below `folder`.
-
-    Source: `LoadCredential=` of systemd.exec(5), which sets $CREDENTIALS_DIRECTORY.
-    """
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    if credentials and (Path(credentials) / name).is_file():
-        return str(Path(credentials, name).absolute())
-    return str(folder / name)
 
 
 def read_secret(path: str) -> str:

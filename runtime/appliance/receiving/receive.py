@@ -1,8 +1,8 @@
 """The DICOM node's ears: a C-ECHO and C-STORE SCP (PS3.4, annexes A and B) that acknowledges only what is stored.
 
 A peer is admitted by its address, its AE title and, over TLS, its certificate. It may send objects of its SOP classes,
-in every transfer syntax that reading knows. What happens to an object is the business of the `store` function: the
-status 0x0000 is answered after `store` returned, and `store` returns after the object is on the disk.
+in every transfer syntax that reading knows. The status 0x0000 is answered after the node's `store` returned, and that
+returns after the object is on the disk.
 """
 
 from __future__ import annotations
@@ -15,31 +15,30 @@ import ssl
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from io import BytesIO
 from itertools import count
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_ECHO
+from pynetdicom.dimse_primitives import C_ECHO, C_STORE
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 
 from spinescore.runtime.appliance.configuration.config import Peer, SopClassName
-from spinescore.runtime.appliance.fault import Refusal, place_of
-from spinescore.runtime.appliance.receiving.arrival import (
-    IMPLEMENTATION_CLASS_UID,
-    Events,
-    Mismatch,
-    NotStored,
-    arrival_of,
-)
+from spinescore.runtime.appliance.fault import LATER, Refusal, Refused, place_of
 from spinescore.runtime.appliance.receiving.guard import GuardedServer
 from spinescore.runtime.appliance.receiving.pduguard import Limits
 from spinescore.runtime.appliance.store.index import IndexFull
+from spinescore.runtime.outputs.uids import stable_uid
 from spinescore.runtime.reading.decoding.syntaxes import (
     DEFLATED,
     EXPLICIT_BIG_ENDIAN,
@@ -49,7 +48,12 @@ from spinescore.runtime.reading.decoding.syntaxes import (
 )
 from spinescore.runtime.reading.sopclasses import SOP_CLASSES
 
-__all__ = ["CLASSES", "TRANSFER_SYNTAXES", "Receiver"]
+if TYPE_CHECKING:
+    from spinescore.runtime.appliance.receiving.node import DicomNode
+
+__all__ = ["CLASSES", "IMPLEMENTATION_CLASS_UID", "TRANSFER_SYNTAXES", "Receiver"]
+
+IMPLEMENTATION_CLASS_UID = stable_uid("implementation class")  # of no version: a resend must give the same file
 
 _SUCCESS, _OUT_OF_RESOURCES, _WRONG_CLASS, _NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0xC000  # PS3.4, table B.2-1
 _UNKNOWN_CALLING, _UNKNOWN_CALLED = (1, 1, 3), (1, 1, 7)  # PS3.8, table 9-21: result, source, diagnostic
@@ -57,7 +61,6 @@ _CONGESTION, _LIMIT = (2, 3, 1), (2, 3, 2)  # both transient: the peer may try a
 _NOT_NOTED, _FAILED = 0x0213, 0x0110  # PS3.7, annex C: resource limitation, processing failure
 _STUCK_S = 10.0
 _COMMENT_LENGTH = 64  # an Error Comment is an LO
-_OVER = "its association is over"
 
 CLASSES = {cast(SopClassName, kind.name): uid for uid, kind in SOP_CLASSES.items() if not kind.retired}
 TRANSFER_SYNTAXES = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN, EXPLICIT_BIG_ENDIAN, DEFLATED, *SYNTAXES)
@@ -80,7 +83,7 @@ class Receiver:
         self,
         ae_title: str,
         peers: Sequence[Peer],
-        events: Events,
+        events: DicomNode,
         *,
         host: str = "127.0.0.1",
         port: int = 11112,
@@ -186,11 +189,8 @@ class Receiver:
             return _UNKNOWN_CALLING, f"its certificate ({fingerprint or 'none'}) is not the peer's", "certificate"
         holders = [one.peer for one in self._admitted.values()]
         if len(holders) >= self._limits.max_associations and peers[0] in holders:  # its first one is always accepted
-            return (
-                _LIMIT,
-                f"{self._limits.max_associations} associations are open, as many as the node allows",
-                "associations",
-            )
+            text = f"{self._limits.max_associations} associations are open, as many as the node allows"
+            return _LIMIT, text, "associations"
         if not self._events.ready():
             return _CONGESTION, "there is no room for its objects", "no-space"
         self._admitted[association] = _Admitted(peers[0], next(self._numbers))
@@ -201,17 +201,21 @@ class Receiver:
         """Answer a C-STORE request after its object is stored, or say why it is not."""
         admitted = self._admitted.get(event.assoc)
         try:
-            if admitted is None:
-                raise NotStored(_OVER)
-            with admitted.lock:
-                if admitted.is_over:
-                    raise NotStored(_OVER)
-                self._events.store(arrival_of(event, admitted.number, admitted.peer))
+            if cast(C_STORE, event.request).AffectedSOPClassUID != event.context.abstract_syntax:
+                text = "the object's SOP class is not that of its presentation context"
+                return self._refuse(event.assoc, _WRONG_CLASS, text, "object")
+            with nullcontext() if admitted is None else admitted.lock:
+                if admitted is None or admitted.is_over:
+                    return self._refuse(event.assoc, _OUT_OF_RESOURCES, "its association is over", "no-space")
+                self._events.store(admitted.number, admitted.peer, _file_of(event))
             return _status(_SUCCESS)
+        except Refused as error:
+            is_later = error.fault.code in LATER
+            status = _OUT_OF_RESOURCES if is_later else _NOT_UNDERSTOOD
+            return self._refuse(event.assoc, status, error.fault.message, "no-space" if is_later else "object")
         except ValueError as error:
-            status = _WRONG_CLASS if isinstance(error, Mismatch) else _NOT_UNDERSTOOD
-            return self._refuse(event.assoc, status, str(error), "object")
-        except (NotStored, OSError) as error:
+            return self._refuse(event.assoc, _NOT_UNDERSTOOD, str(error), "object")
+        except OSError as error:
             return self._refuse(event.assoc, _OUT_OF_RESOURCES, str(error), "no-space")
         except Exception as error:  # the peer must not let go of the object
             return self._refuse(event.assoc, _OUT_OF_RESOURCES, f"storing failed ({place_of(error)})", "fault")
@@ -249,6 +253,19 @@ class Receiver:
                     self._events.released(admitted.number)
                 except Exception as error:
                     self._events.refused(_name(event.assoc), f"noting its end failed ({place_of(error)})", "fault")
+
+
+def _file_of(event: evt.Event) -> tuple[bytes | memoryview, ...]:
+    """Return the DICOM file (PS3.10) of a C-STORE request, in parts. Raises `ValueError` for a UID that is none."""
+    request = cast(C_STORE, event.request)
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = UID(str(request.AffectedSOPClassUID))
+    meta.MediaStorageSOPInstanceUID = UID(str(request.AffectedSOPInstanceUID))
+    meta.TransferSyntaxUID = UID(str(event.context.transfer_syntax))
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    head = DicomBytesIO()
+    write_file_meta_info(head, meta, enforce_standard=True)
+    return bytes(128) + b"DICM", head.getvalue(), cast(BytesIO, request.DataSet).getbuffer()
 
 
 def _name(association: Association) -> str:

@@ -87,14 +87,11 @@ def open_source(table: Table, config: Config, places: Places, clock: Clock) -> T
         index = Index(places.index, places.release_reserve)
         return Spool(places, index, clock, config.spool.max_object_mb << 20)
 
-    def open_folder(table: Table, spool: Spool, beat: Beat) -> Source:
-        return FolderSource(table, spool, clock, beat=beat)
-
-    def open_orthanc(table: Table, spool: Spool, beat: Beat) -> Source:
+    def open_it(table: Table, spool: Spool, beat: Beat) -> Source:
+        if table.kind == "folder":
+            return FolderSource(table, spool, clock, beat=beat)
         from spinescore.runtime.appliance.receiving.orthancsource import OrthancSource
 
         return OrthancSource(table, spool, clock, beat=beat)
 
-    if table.kind == "folder":
-        return ThreadedSource(table, open_folder, open_spool)
-    return ThreadedSource(table, open_orthanc, open_spool, _NEXT_S)
+    return ThreadedSource(table, open_it, open_spool, None if table.kind == "folder" else _NEXT_S)

@@ -18,9 +18,11 @@ import json
 import os
 import platform
 import re
+import socket
 import sqlite3
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,7 +31,6 @@ from typing import Annotated, Any
 from spinescore.runtime import durable
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.fault import Fault
-from spinescore.runtime.appliance.seen import syslog
 from spinescore.runtime.appliance.store.index import Index, IndexFull
 from spinescore.runtime.appliance.store.places import FULL
 from spinescore.runtime.documents import document_sha256
@@ -42,6 +43,7 @@ __all__ = ["FIRST", "FOLDER", "Audit", "AuditNotWritten", "Head", "files_of", "n
 
 FOLDER = "audit"
 FIRST = "0" * 64  # the hash before the first record
+_SYSLOG, _PRIORITY = "/dev/log", 10 * 8 + 6  # authpriv, informational (RFC 3164)
 _FILE = re.compile(r"\d{4}-\d\d\.jsonl")
 _HEAD, _SETTINGS = "audit_head", "audit_settings"
 _CHANGEABLE = ("configuration", "bundle")
@@ -101,7 +103,15 @@ def note(index: Index, clock: Clock, event: str, **fields: object) -> None:
     index.keep(_HEAD, json.dumps(asdict(log.head)))
     if settings.syslog:
         for line in log.lines:
-            syslog.send(line)
+            _send_to_syslog(line)
+
+
+def _send_to_syslog(line: str) -> None:
+    """Send the system's log a copy, and never wait as `logging`'s handler does: the record itself is in the log."""
+    if sys.platform != "win32":
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
+            connection.setblocking(False)
+            connection.sendto(f"<{_PRIORITY}>spinescore-audit: {line}".encode(), _SYSLOG)
 
 
 def start(index: Index, clock: Clock, settings: Audit, config: Mapping[str, Any], bundle: Mapping[str, str]) -> None:
@@ -127,11 +137,8 @@ def start(index: Index, clock: Clock, settings: Audit, config: Mapping[str, Any]
 
 def stop(index: Index, clock: Clock) -> None:
     """Note the end of the service, if that is possible."""
-    try:
-        with index.transaction():
-            note(index, clock, "service-stopped")
-    except IndexFull:
-        pass
+    with suppress(IndexFull), index.transaction():
+        note(index, clock, "service-stopped")
 
 
 def operator() -> str:

@@ -9,8 +9,7 @@ from typing import Any
 
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.seen import audit
-from spinescore.runtime.appliance.seen.alive import read_alive
-from spinescore.runtime.appliance.seen.ready import why_not_ready
+from spinescore.runtime.appliance.seen.ready import read_alive, why_not_ready
 from spinescore.runtime.appliance.store.counts import counters, tally
 from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.places import Places, is_running

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -27,44 +27,26 @@ __all__ = ["note_destinations", "open_destination"]
 
 _BATCH = 200
 
-_Opener = Callable[[Destination, Config, Clock, Places], Place]
-
 
 def open_destination(destination: Destination, config: Config, clock: Clock, places: Places) -> Place:
     """Return the place that a table `destination` means. Raises `OSError` for files of TLS."""
-    return _OPENERS[destination.kind](destination, config, clock, places)
+    name = destination.name
+    if destination.kind == "stow":
+        from spinescore.runtime.appliance.sending.sendstow import StowDestination
 
+        return StowDestination(name, destination.web)
+    if destination.kind == "orthanc":
+        from spinescore.runtime.appliance.sending.sendorthanc import OrthancDestination
 
-def _folder(destination: Destination, *_: object) -> Place:
-    assert destination.path is not None
-    return FolderDestination(destination.name, Path(destination.path))
-
-
-def _dicom(destination: Destination, config: Config, clock: Clock, places: Places) -> Place:
+        return OrthancDestination(name, destination.web)
+    if destination.kind == "folder":
+        return FolderDestination(name, Path(str(destination.path)))
     from spinescore.runtime.appliance.sending.senddicom import Archive, DicomDestination
 
-    assert destination.host is not None
-    assert destination.port is not None
-    assert destination.ae_title is not None
     tls = None if destination.tls is None else client_context(destination.tls)
     calling = config.node.ae_title if config.node else Node().ae_title
-    archive = Archive(destination.host, destination.port, destination.ae_title, calling, tls)
-    return DicomDestination(destination.name, archive, clock, partial(note_report, places, clock))
-
-
-def _stow(destination: Destination, *_: object) -> Place:
-    from spinescore.runtime.appliance.sending.sendstow import StowDestination
-
-    return StowDestination(destination.name, destination.web)
-
-
-def _orthanc(destination: Destination, *_: object) -> Place:
-    from spinescore.runtime.appliance.sending.sendorthanc import OrthancDestination
-
-    return OrthancDestination(destination.name, destination.web)
-
-
-_OPENERS: dict[str, _Opener] = {"folder": _folder, "dicom": _dicom, "stow": _stow, "orthanc": _orthanc}
+    archive = Archive(str(destination.host), destination.port or 0, str(destination.ae_title), calling, tls)
+    return DicomDestination(name, archive, clock, partial(note_report, places, clock))
 
 
 def note_destinations(index: Index, clock: Clock, names: Collection[str]) -> None:

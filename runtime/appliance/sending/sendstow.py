@@ -5,17 +5,16 @@ The answer counts only if it names the instance: a login page that answers 200 h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Iterator
 from typing import Any
-
-from dicomweb_client import DICOMwebClient
-from pydicom import dcmread
-from requests import Response
+from urllib.parse import quote
 
 from spinescore.runtime.appliance.configuration.endpoints import Web
+from spinescore.runtime.appliance.fault import Denied
 from spinescore.runtime.appliance.sending.delivery import SENT, Destination, Outcome, Parcel
 from spinescore.runtime.appliance.sending.storestatus import PROCESSING_FAILURE, outcome_of
-from spinescore.runtime.appliance.webclient import Answer, open_session, raise_if_denied
+from spinescore.runtime.appliance.webclient import Answer, WebClient
 
 __all__ = ["REFUSALS", "StowDestination"]
 
@@ -23,25 +22,23 @@ _FAILED, _STORED, _OTHER_FAILURES = "00081198", "00081199", "0008119A"
 _SOP_INSTANCE_UID, _REFERENCED_UID, _FAILURE_REASON = "00080018", "00081155", "00081197"
 _NOT_AUTHORIZED = 0x0124  # PS3.18, table I.2-2
 REFUSALS = (400, 406, 409, 411, 413, 415, 422)  # for this file; after any other status it may be stored later
-_NO_QUERIES = (204, 400, 401, 403, 404, 405, 406, 501)  # of instances: it has none, or may not be asked
+_NO_QUERIES = (204, 400, 404, 405, 406, 501)  # of instances: it has none, or may not be asked
+_ACCEPT = {"Accept": "application/dicom+json"}
 
 
 class StowDestination(Destination):
     """Sends result files to one DICOMweb archive. Use it in one thread."""
 
     def __init__(self, name: str, web: Web) -> None:
-        self.name, self._web = name, web
-        self._client = DICOMwebClient(
-            str(web.url).rstrip("/"), open_session(web), callback=_raise_answer, permissive_uid=True,
-            headers={"Accept": "application/dicom+json"}, chunk_size=1 << 30,  # one body with a stated length
-        )  # fmt: skip
-        self._client.set_http_retry_params(retry=False)  # deliveries have their own back-off
+        self.name, self._client = name, WebClient(web)
 
     def send(self, parcel: Parcel) -> Outcome:
         """Send one file. Raises `ConnectionError` if the outcome is unclear, `Denied` for a wrong credential."""
-        ds = dcmread(parcel.path)
-        answer = self._answered(lambda: self._client.store_instances([ds]))
-        raise_if_denied(self._web, answer.status)
+        boundary = uuid.uuid4().hex
+        head, end = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n", f"\r\n--{boundary}--\r\n"
+        body = head.encode() + parcel.path.read_bytes() + end.encode()
+        kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
+        answer = self._client.ask("POST", "/studies", body, {"Content-Type": kind, **_ACCEPT})
         return _outcome(answer, str(parcel.sop_instance_uid))
 
     def holds(self, parcel: Parcel) -> bool | None:
@@ -49,36 +46,17 @@ class StowDestination(Destination):
 
         A credential may be good for storing alone. If it is good for nothing, `send` says so.
         """
-        answer = self._answered(
-            lambda: self._client.search_for_instances(
-                parcel.study_instance_uid, search_filters={"SOPInstanceUID": str(parcel.sop_instance_uid)}
-            )
-        )
+        study, instance = quote(parcel.study_instance_uid), quote(str(parcel.sop_instance_uid))
+        try:
+            answer = self._client.ask("GET", f"/studies/{study}/instances?SOPInstanceUID={instance}", headers=_ACCEPT)
+        except Denied:
+            return False
         if answer.status in _NO_QUERIES:
             return False
         instances = answer.document()
         if answer.status != 200 or not isinstance(instances, list):
             return None
         return any(parcel.sop_instance_uid in _values(one, _SOP_INSTANCE_UID) for one in instances)
-
-    def _answered(self, request: Callable[[], object]) -> Answer:
-        """Return the answer to a request of the client."""
-        try:
-            request()
-        except _Answered as answered:
-            return answered.answer
-        raise ConnectionError(f"{self.name} did not answer")
-
-
-class _Answered(Exception):
-    """Carries an answer past the client, which would parse any XML and take some answers for empty ones."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
-
-
-def _raise_answer(response: Response, **settings: Any) -> None:
-    raise _Answered(Answer(response.status_code, response.content))
 
 
 def _outcome(answer: Answer, uid: str) -> Outcome:

@@ -1,7 +1,6 @@
 """The service's HTTP side: a Starlette application under uvicorn, on a unix socket and, if it is configured, on TCP.
 
-    sockets    makes the sockets that the server listens on
-    server     runs the application on them
+    server     runs the application on its sockets
     limits     how many connections there are, how large a head is, and how long each may take
     app        the application: its routes, and errors as problems (RFC 9457)
     access     who may ask for which path
@@ -13,7 +12,7 @@
     reviews    readers' verdicts: corrections, "cannot be read", "can be read", "accepted", and previews of them
     views      the grey values of a radiograph, for the review page
     events     each change of a study, to those who listen
-    pages      the files of the review page
+    pages      files of results, and those of the review page
 
 Nothing here imports pydicom or an engine before a request needs it.
 """

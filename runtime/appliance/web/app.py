@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from spinescore.runtime.appliance.web.access import Guard
+from spinescore.runtime.appliance.web.consoles import WorkCalls
 from spinescore.runtime.appliance.web.events import events_routes
 from spinescore.runtime.appliance.web.health import health_routes
 from spinescore.runtime.appliance.web.metrics import metrics_routes
@@ -20,7 +21,6 @@ from spinescore.runtime.appliance.web.scoring import scoring_routes
 from spinescore.runtime.appliance.web.site import Site
 from spinescore.runtime.appliance.web.studies import studies_routes
 from spinescore.runtime.appliance.web.views import views_routes
-from spinescore.runtime.appliance.web.workcalls import WorkCalls
 
 __all__ = ["make_app"]
 

@@ -1,4 +1,4 @@
-"""The jobs of consoles in the web process: it hands them to the supervisor, and waits for the answer to each.
+"""The jobs of consoles and readers in the web process: it hands them to the supervisor, and waits for their answers.
 
 Every job that was handed over gets exactly one answer, also one that was cancelled; only then its folder is removed, as
 the worker may be reading there. A folder that an earlier web process left is removed at the start.
@@ -14,15 +14,19 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from starlette.requests import Request
+
 from spinescore.runtime import durable
 from spinescore.runtime.appliance.clock import Clock
+from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.store.places import Places
+from spinescore.runtime.appliance.web.problems import RETRY_SOON, Problem, busy, disconnect, status_of
 from spinescore.runtime.appliance.work.consolejob import RESULTS, SUFFIX, ConsoleJob, remove_folders
 from spinescore.runtime.appliance.work.consolequeue import MOST_WAITING
-from spinescore.runtime.appliance.work.reviewjob import WebJob, name_of
+from spinescore.runtime.appliance.work.reviewjob import ReviewJob, WebJob, name_of
 from spinescore.runtime.documents import document_of
 
-__all__ = ["Busy", "Consoles", "GaveUp"]
+__all__ = ["Busy", "Consoles", "GaveUp", "WorkCalls"]
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 60.0
 
@@ -133,3 +137,35 @@ class Consoles:
         if keeping is not None:
             await asyncio.wait([keeping])
         return self._places.console / key
+
+
+_AT_ONCE, _MOST = 2, 16
+_BUSY = "the worker has enough to do; ask again"
+
+
+class WorkCalls:
+    """Has the worker do jobs of readers; used in the event loop."""
+
+    def __init__(self, consoles: Consoles) -> None:
+        self._consoles, self._turns, self._count = consoles, asyncio.Semaphore(_AT_ONCE), 0
+
+    @asynccontextmanager
+    async def done(self, make: Callable[[str, str], ReviewJob], request: Request) -> AsyncIterator[Path]:
+        """Yield the folder of a job that was done; `make` makes it of its key and its folder.
+
+        Raises Problem if it could not be done, GaveUp if the caller left before.
+        """
+        if self._count >= _MOST:
+            raise busy(_BUSY)
+        self._count += 1
+        try:
+            async with self._turns, self._consoles.call() as (key, folder):
+                code, message = await self._consoles.score(make(key, str(folder)), disconnect(request.receive))
+                if code is not None:
+                    status = status_of(code)
+                    raise Problem(status, Fault(code, message or ""), RETRY_SOON if status == 503 else None)
+                yield folder
+        except Busy:
+            raise busy(_BUSY) from None
+        finally:
+            self._count -= 1

@@ -9,8 +9,7 @@ from starlette.routing import Route
 from spinescore.runtime.appliance.seen.ready import why_not_ready
 from spinescore.runtime.appliance.seen.status import status
 from spinescore.runtime.appliance.web.access import CLIENT
-from spinescore.runtime.appliance.web.shared import Shared
-from spinescore.runtime.appliance.web.site import Site
+from spinescore.runtime.appliance.web.site import Shared, Site
 from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.machine.packages import software_version
 

@@ -16,16 +16,14 @@ from starlette.routing import Route
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.configuration.config import Config
 from spinescore.runtime.appliance.fault import Refusal
-from spinescore.runtime.appliance.seen.alive import Alive, read_alive
-from spinescore.runtime.appliance.seen.ready import reasons_against
+from spinescore.runtime.appliance.seen.ready import Alive, read_alive, reasons_against
 from spinescore.runtime.appliance.seen.status import oldest_waiting_s, parked_by_code, studies_by_state
 from spinescore.runtime.appliance.store.counts import counters, histogram
 from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.places import Places
 from spinescore.runtime.appliance.store.quarantine import quarantine_bytes
 from spinescore.runtime.appliance.store.reviews import VERDICTS
-from spinescore.runtime.appliance.web.shared import Shared
-from spinescore.runtime.appliance.web.site import Site
+from spinescore.runtime.appliance.web.site import Shared, Site
 from spinescore.runtime.machine.packages import software_version
 
 __all__ = ["families", "metrics_routes", "metrics_text"]
@@ -82,24 +80,24 @@ def _of_processes(alive: Alive | None, now: float) -> Iterator[Metric]:
 def _counted(config: Config, index: Index) -> Iterator[Metric]:
     names = [destination.name for destination in config.destination]
 
-    def counter(name: str, text: str, *labels: str, expected: Iterable[tuple[str, ...]] = ()) -> Metric:
-        family = CounterMetricFamily(f"spinescore_{name}", text, labels=labels)
-        for values, value in counters(index, name, expected if labels else [()]).items():
-            family.add_metric(values, value)
-        return family
-
-    yield counter("received_instances", "Objects that were taken in, without those that were here already")
-    yield counter("not_radiographs", "Objects that were taken in and are no input of scoring", "code")
-    yield counter("quarantined_instances", "Objects with the SOP Instance UID of another one")
-    yield counter("quarantine_removed", "Objects that were removed from quarantine, beyond its limits")
-    yield counter("rejected", "Connections, associations and objects of DICOM peers that were refused", "reason",
-                  expected=[(kind,) for kind in get_args(Refusal)])  # fmt: skip
     results = [(name, result) for name in names for result in _RESULTS]
-    yield counter("deliveries", "Attempts to deliver a file, and confirmations", "destination", "result",
-                  expected=results)  # fmt: skip
-    yield counter("reviews", "Verdicts of readers on results", "verdict", expected=[(name,) for name in VERDICTS])
-    yield counter("worker_restarts", "Ends of the worker", "reason", expected=[(code,) for code in _FAULTS])
-    yield counter("process_restarts", "Ends of other processes", "process", expected=[(name,) for name in _PROCESSES])
+    counted: tuple[tuple[str, str, tuple[str, ...], Iterable[tuple[str, ...]]], ...] = (
+        ("received_instances", "Objects that were taken in, without those that were here already", (), [()]),
+        ("not_radiographs", "Objects that were taken in and are no input of scoring", ("code",), ()),
+        ("quarantined_instances", "Objects with the SOP Instance UID of another one", (), [()]),
+        ("quarantine_removed", "Objects that were removed from quarantine, beyond its limits", (), [()]),
+        ("rejected", "Connections, associations and objects of DICOM peers that were refused", ("reason",),
+         [(kind,) for kind in get_args(Refusal)]),
+        ("deliveries", "Attempts to deliver a file, and confirmations", ("destination", "result"), results),
+        ("reviews", "Verdicts of readers on results", ("verdict",), [(name,) for name in VERDICTS]),
+        ("worker_restarts", "Ends of the worker", ("reason",), [(code,) for code in _FAULTS]),
+        ("process_restarts", "Ends of other processes", ("process",), [(name,) for name in _PROCESSES]),
+    )  # fmt: skip
+    for name, text, labels, expected in counted:
+        family = CounterMetricFamily(f"spinescore_{name}", text, labels=labels)
+        for values, value in counters(index, name, expected).items():
+            family.add_metric(values, value)
+        yield family
     yield _histogram(index, "scoring_seconds", "Scoring of a study, from its start to its results", [()])
     for name, text in (("delivered", "sent"), ("committed", "confirmed by the archive")):
         yield _histogram(index, f"received_to_{name}_seconds", f"From a study's last image until a file was {text}",

@@ -15,15 +15,15 @@ from spinescore.runtime.appliance.web.apiparts import (
     an_object,
     answer,
     array,
+    call,
     content,
     get,
     or_null,
     parameter,
-    problems,
     ref,
 )
 from spinescore.runtime.appliance.web.apireviews import review_paths, study_schema
-from spinescore.runtime.appliance.web.scorerequest import MOST_FILES
+from spinescore.runtime.appliance.web.scoring import MOST_FILES
 from spinescore.runtime.console.wire import ANSWER, REQUEST
 from spinescore.runtime.machine.packages import software_version
 from spinescore.runtime.outputs.formats import ResultFormat
@@ -31,6 +31,7 @@ from spinescore.runtime.outputs.formats import ResultFormat
 __all__ = ["document"]
 
 _DICOM, _ZIP = "application/dicom", "application/zip"
+_BODY = ("400", "408", "413", "415", "503")  # problems of calls with files
 
 
 def document() -> Json:
@@ -98,39 +99,30 @@ def _score() -> Json:
         parameter("query", "strict", {"type": "boolean"}),
         parameter("query", "formats", array({"enum": list(get_args(ResultFormat))})) | {"explode": False},
     ]
-    responses = {"200": answer("the report, and links to the results", ref("ScoreAnswer"))} | problems({
-        "400": "the body or an option is malformed", "408": "the body did not arrive in time",
-        "413": "the body, a part of it, or its number of files is beyond a limit",
-        "415": "the Content-Type is none of the four", "422": "the study cannot be scored; code says why",
-        "500": "the service failed, or the worker ended while it scored the study",
-        "503": "the service is busy, not ready or full", "504": "the study took too long"})  # fmt: skip
-    operation: Json = {
-        "summary": "Score a study",
-        "description": "It goes before the studies of the queue. Options are in the part request, or in the query. "
+    ok = {"200": answer("the report, and links to the results", ref("ScoreAnswer"))}
+    operation = call(
+        "Score a study", ok, *_BODY, "422", "504", parameters=query,
+        description="It goes before the studies of the queue. Options are in the part request, or in the query. "
         f"The C library sends and accepts structs ({REQUEST}, {ANSWER}).",
-        "parameters": query,
-        "requestBody": {"required": True, "content": {
+        requestBody={"required": True, "content": {
             "multipart/form-data": {"schema": form, "encoding": {"request": {"contentType": "application/json"}}},
             _DICOM: raw, _ZIP: raw, REQUEST: raw}},
-        "responses": responses,
-    }  # fmt: skip
-    _add_structs(operation)
-    return operation
+    )  # fmt: skip
+    return _add_structs(operation)
 
 
-def _add_structs(operation: Json) -> None:
+def _add_structs(operation: Json) -> Json:
     """Add the answers that the C library accepts."""
     for response in operation["responses"].values():
         response["content"][ANSWER] = {"schema": BINARY}
+    return operation
 
 
 def _result() -> Json:
-    path = get("A result of a study that was scored", {"200": _file()}
-                | problems({"404": "there is no such result, or it was removed"}))  # fmt: skip
-    _add_structs(path["get"])
     names = {"key": "[0-9]{1,15}-[0-9a-f]{32}", "file": FILES}
     return {"parameters": [parameter("path", name, {"type": "string", "pattern": f"^{pattern}$"})
-                           for name, pattern in names.items()], **path}  # fmt: skip
+                           for name, pattern in names.items()],
+            "get": _add_structs(call("A result of a study that was scored", {"200": _file()}, "404"))}  # fmt: skip
 
 
 def _file() -> Json:
@@ -140,50 +132,45 @@ def _file() -> Json:
 
 
 def _studies() -> Json:
-    unknown = {"404": "there is no such study or result"}
     changed = {"200": answer("what was done, and the study", an_object(message=TEXT, study=ref("Study")))}
+    destination = [parameter("query", "destination", TEXT)]
     files: Json = {"type": "object", "minProperties": 1, "additionalProperties": BINARY}
-    limits = {"400": "the request is malformed", "408": "the body did not arrive in time",
-              "413": "the body or its number of files is beyond a limit", "415": "the Content-Type is another one",
-              "503": "the service is busy, or its disk is full"}  # fmt: skip
     took = an_object(part=TEXT, status={"enum": ["stored", "known", "quarantined", "refused"]},
                    study=or_null({"type": "integer"}), code=or_null(TEXT), detail=or_null(TEXT))  # fmt: skip
-    dicom_json = {"type": "object"}
-    stow = {status: content(text, "application/dicom+json", dicom_json) for status, text in
+    stow = {status: content(text, "application/dicom+json", {"type": "object"}) for status, text in
             (("200", "all were stored"), ("202", "some were stored"), ("409", "none was stored"))}  # fmt: skip
-    again = problems({"400": "the request is malformed"} | unknown)
+    listed = an_object(studies=array(ref("Study")), next=or_null({"type": "integer"}))
+    time = {"type": "string", "format": "date-time"}
     return {
         "/v1/studies": {
-            "get": {"summary": "Studies, the newest first", "parameters": [
-                parameter("query", "state", {"enum": list(STATES)}),
-                parameter("query", "since", {"type": "string", "format": "date-time"}),
-                parameter("query", "until", {"type": "string", "format": "date-time"}),
-                parameter("query", "cursor", {"type": "string", "pattern": "^[0-9]{1,15}$"})],
-                "responses": {"200": answer("at most 100 of them, and the cursor of the next ones", an_object(
-                    studies=array(ref("Study")), next=or_null({"type": "integer"})))}
-                | problems({"400": "an option is malformed"})},
-            "post": {"summary": "Send DICOM files of a study that is scored in its turn", "requestBody": {
-                "required": True, "content": {"multipart/form-data": {"schema": files}, _DICOM: {"schema": BINARY}}},
-                "responses": {"202": answer("what became of each file", an_object(files=array(took)))}
-                | problems(limits | {"422": "no file was taken"})},
+            "get": call(
+                "Studies, the newest first",
+                {"200": answer("at most 100 of them, and the cursor of the next ones", listed)}, "400",
+                parameters=[parameter("query", "state", {"enum": list(STATES)}), parameter("query", "since", time),
+                            parameter("query", "until", time),
+                            parameter("query", "cursor", {"type": "string", "pattern": "^[0-9]{1,15}$"})],
+            ),
+            "post": call(
+                "Send DICOM files of a study that is scored in its turn",
+                {"202": answer("what became of each file", an_object(files=array(took)))}, *_BODY, "422",
+                requestBody={"required": True, "content": {
+                    "multipart/form-data": {"schema": files}, _DICOM: {"schema": BINARY}}},
+            ),
         },
-        "/v1/studies/{number}": NUMBER
-        | get("A study", {"200": answer("the study", ref("Study"))} | problems(unknown)),
-        "/v1/studies/{number}/retry": NUMBER | {"post": {"summary": "Score a parked study again",
-                                                         "responses": changed | again}},
-        "/v1/studies/{number}/deliver": NUMBER | {"post": {
-            "summary": "Deliver the results of a study again", "responses": changed | again,
-            "parameters": [parameter("query", "destination", TEXT)]}},
-        "/v1/studies/{number}/dismiss": NUMBER | {"post": {
-            "summary": "Give up deliveries of a study that wait or are parked", "responses": changed | again,
-            "parameters": [parameter("query", "destination", TEXT)]}},
-        "/v1/studies/{number}/results/{key}/{file}": {"parameters": [
-            *NUMBER["parameters"], parameter("path", "key", {"type": "string", "pattern": "^[0-9a-f]{64}$"}),
-            parameter("path", "file", {"type": "string", "pattern": f"^{FILES}$"})],
-            "get": {"summary": "A result of a study", "responses": {"200": _file()} | problems(unknown)}},
-        "/dicom-web/studies": {"post": {"summary": "STOW-RS (PS3.18, section 10.5)", "requestBody": {
-            "required": True, "content": {'multipart/related; type="application/dicom"': {"schema": BINARY}}},
-            "responses": stow | problems(limits)}},
+        "/v1/studies/{number}": NUMBER | {"get": call("A study", {"200": answer("the study", ref("Study"))}, "404")},
+        "/v1/studies/{number}/retry": NUMBER | {"post": call("Score a parked study again", changed, "400", "404")},
+        "/v1/studies/{number}/deliver": NUMBER | {"post": call(
+            "Deliver the results of a study again", changed, "400", "404", parameters=destination)},
+        "/v1/studies/{number}/dismiss": NUMBER | {"post": call(
+            "Give up deliveries of a study that wait or are parked", changed, "400", "404", parameters=destination)},
+        "/v1/studies/{number}/results/{key}/{file}": {
+            "parameters": [*NUMBER["parameters"],
+                           parameter("path", "key", {"type": "string", "pattern": "^[0-9a-f]{64}$"}),
+                           parameter("path", "file", {"type": "string", "pattern": f"^{FILES}$"})],
+            "get": call("A result of a study", {"200": _file()}, "404"),
+        },
+        "/dicom-web/studies": {"post": call("STOW-RS (PS3.18, section 10.5)", stow, *_BODY, requestBody={
+            "required": True, "content": {'multipart/related; type="application/dicom"': {"schema": BINARY}}})},
     }  # fmt: skip
 
 

@@ -27,11 +27,10 @@ from spinescore.runtime.appliance.store.index import Index, IndexFull
 from spinescore.runtime.appliance.store.resultset import JobObject
 from spinescore.runtime.appliance.web.access import CLIENT, Client
 from spinescore.runtime.appliance.web.bodies import RETRY_LATER, small_body, wrong_type
-from spinescore.runtime.appliance.web.consoles import GaveUp
+from spinescore.runtime.appliance.web.consoles import GaveUp, WorkCalls
 from spinescore.runtime.appliance.web.problems import Problem, malformed
 from spinescore.runtime.appliance.web.shown import asked, check_study, number_of, show
 from spinescore.runtime.appliance.web.site import Site
-from spinescore.runtime.appliance.web.workcalls import WorkCalls
 from spinescore.runtime.appliance.work.consolejob import ANSWER
 from spinescore.runtime.appliance.work.reviewjob import ReviewJob
 from spinescore.runtime.documents import read

@@ -1,10 +1,15 @@
-"""The running service as the routes of HTTP see it."""
+"""The running service as the routes of HTTP see it, and answers that many clients share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from starlette.concurrency import run_in_threadpool
 
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.configuration.config import Config
@@ -13,7 +18,7 @@ from spinescore.runtime.appliance.store.places import Places
 from spinescore.runtime.appliance.web.access import Access
 from spinescore.runtime.appliance.web.consoles import Consoles
 
-__all__ = ["Site"]
+__all__ = ["Shared", "Site"]
 
 
 @dataclass(frozen=True)
@@ -36,3 +41,23 @@ class Site:
         """Open the index for this thread. Raises SpineScoreError if it cannot be used."""
         with closing(Index(self.places.index, self.places.release_reserve, make=False)) as index:
             yield index
+
+
+T = TypeVar("T")
+
+_FRESH_S = 0.5
+
+
+class Shared(Generic[T]):
+    """Calls a function in a thread at most twice a second, and one call at a time, however many clients ask."""
+
+    def __init__(self, ask: Callable[[], T]) -> None:
+        self._ask, self._asking, self._asked_s = ask, asyncio.Lock(), float("-inf")
+
+    async def get(self) -> T:
+        """Return the answer, at most half a second old. Raises what the function raises."""
+        async with self._asking:
+            if time.monotonic() - self._asked_s > _FRESH_S:
+                self._answer = await run_in_threadpool(self._ask)
+                self._asked_s = time.monotonic()
+            return self._answer

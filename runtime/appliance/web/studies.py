@@ -6,7 +6,7 @@ import asyncio
 import re
 import shutil
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -27,7 +27,7 @@ from spinescore.runtime.appliance.store.objects import Identity, read_identity
 from spinescore.runtime.appliance.store.spool import Spool
 from spinescore.runtime.appliance.store.studies import STATES
 from spinescore.runtime.appliance.web.bodies import RETRY_LATER, Body, form_or_file, query_of, whole_body, wrong_type
-from spinescore.runtime.appliance.web.media import file_response
+from spinescore.runtime.appliance.web.pages import file_response
 from spinescore.runtime.appliance.web.problems import Problem, busy, malformed, unknown
 from spinescore.runtime.appliance.web.shown import asked, check_study, number_of, show
 from spinescore.runtime.appliance.web.site import Site
@@ -42,6 +42,7 @@ _MOST_FILES = 64
 _MOST_CALLS = 4
 _MOST_STUDIES = 100  # in one answer
 _PIECE = 1 << 20
+_Change = Callable[[Site, Index, int, "str | None"], str]
 _NUMBER = re.compile(r"[0-9]{1,15}")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DATE_LENGTH = len("2026-11-29")
@@ -92,19 +93,17 @@ def studies_routes(site: Site) -> list[Route]:
         number = number_of(request)
         return JSONResponse(await asked(site, lambda index: show(site, index, number)))
 
-    async def retried(request: Request) -> Response:
-        number = number_of(request)
-        return JSONResponse(await asked(site, lambda index: _retry(site, index, number)))
+    def changing(change: _Change) -> Callable[[Request], Awaitable[Response]]:
+        async def changed(request: Request) -> Response:
+            number, destination = number_of(request), query_of(request).get("destination")
 
-    async def delivered(request: Request) -> Response:
-        number, destination = number_of(request), query_of(request).get("destination")
-        if destination is not None and destination not in {one.name for one in site.config.destination}:
-            raise malformed(f"there is no destination {destination[:64]!r} in the configuration")
-        return JSONResponse(await asked(site, lambda index: _deliver(site, index, number, destination)))
+            def call(index: Index) -> dict[str, Any]:
+                check_study(index, number)
+                return {"message": change(site, index, number, destination), "study": show(site, index, number)}
 
-    async def dismissed(request: Request) -> Response:
-        number, destination = number_of(request), query_of(request).get("destination")
-        return JSONResponse(await asked(site, lambda index: _dismiss(site, index, number, destination)))
+            return JSONResponse(await asked(site, call))
+
+        return changed
 
     async def result(request: Request) -> Response:
         number, key, file = number_of(request), request.path_params["key"], request.path_params["file"]
@@ -118,9 +117,10 @@ def studies_routes(site: Site) -> list[Route]:
         Route("/v1/studies", studies, methods=["GET", "POST"]),
         Route("/v1/studies/{number}", shown),
         Route("/v1/studies/{number}/results/{key}/{file}", result),
-        Route("/v1/studies/{number}/retry", retried, methods=["POST"]),
-        Route("/v1/studies/{number}/deliver", delivered, methods=["POST"]),
-        Route("/v1/studies/{number}/dismiss", dismissed, methods=["POST"]),
+        *(
+            Route(f"/v1/studies/{{number}}/{name}", changing(change), methods=["POST"])
+            for name, change in (("retry", _retry), ("deliver", _deliver), ("dismiss", _dismiss))
+        ),
         Route("/dicom-web/studies", store, methods=["POST"]),
     ]
 
@@ -237,18 +237,16 @@ def _list(index: Index, **chosen: Any) -> dict[str, Any]:
     return {"studies": studies, "next": studies[-1]["study"] if len(studies) == _MOST_STUDIES else None}
 
 
-def _retry(site: Site, index: Index, number: int) -> dict[str, Any]:
-    check_study(index, number)
-    return {"message": status.retry(index, site.clock, number), "study": show(site, index, number)}
+def _retry(site: Site, index: Index, number: int, destination: str | None) -> str:
+    return status.retry(index, site.clock, number)
 
 
-def _deliver(site: Site, index: Index, number: int, destination: str | None) -> dict[str, Any]:
-    check_study(index, number)
+def _deliver(site: Site, index: Index, number: int, destination: str | None) -> str:
     names = [one.name for one in site.config.destination]
-    message = status.deliver_again(index, site.clock, number, destination, among=names)
-    return {"message": message, "study": show(site, index, number)}
+    if destination is not None and destination not in names:
+        raise malformed(f"there is no destination {destination[:64]!r} in the configuration")
+    return status.deliver_again(index, site.clock, number, destination, among=names)
 
 
-def _dismiss(site: Site, index: Index, number: int, destination: str | None) -> dict[str, Any]:
-    check_study(index, number)
-    return {"message": dismiss(index, site.clock, number, destination), "study": show(site, index, number)}
+def _dismiss(site: Site, index: Index, number: int, destination: str | None) -> str:
+    return dismiss(index, site.clock, number, destination)

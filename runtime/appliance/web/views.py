@@ -19,11 +19,10 @@ from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.places import Places
 from spinescore.runtime.appliance.store.resultset import JobObject
 from spinescore.runtime.appliance.store.summaries import LATEST
-from spinescore.runtime.appliance.web.consoles import GaveUp
+from spinescore.runtime.appliance.web.consoles import GaveUp, WorkCalls
 from spinescore.runtime.appliance.web.problems import unknown
 from spinescore.runtime.appliance.web.shown import asked, number_of, radiographs_of
 from spinescore.runtime.appliance.web.site import Site
-from spinescore.runtime.appliance.web.workcalls import WorkCalls
 from spinescore.runtime.appliance.work.reviewjob import VIEW, ReviewJob
 from spinescore.runtime.outputs.formats import FORMATS
 

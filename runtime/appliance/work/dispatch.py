@@ -7,7 +7,7 @@ anything is written to the index, and is not tried again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -21,11 +21,41 @@ from spinescore.runtime.appliance.store.index import Index, IndexFull
 from spinescore.runtime.appliance.store.places import Places
 from spinescore.runtime.appliance.store.resultset import Job
 from spinescore.runtime.appliance.work.consolequeue import NOT_READY, ConsoleQueue
+from spinescore.runtime.appliance.work.reviewjob import WebJob, name_of
 from spinescore.runtime.appliance.work.scorequeue import ScoreQueue
-from spinescore.runtime.appliance.work.worker import ProcessWorker
 from spinescore.runtime.caller import PREFIX
+from spinescore.runtime.documents import document_of
+from spinescore.runtime.machine.child import Child
 
-__all__ = ["Dispatcher"]
+__all__ = ["Dispatcher", "ProcessWorker"]
+
+
+class ProcessWorker(Child):
+    """A worker in a process of its own, which holds the spool's lock with this one."""
+
+    def __init__(self, score: Score, bundle_sha256: str, inherited: Sequence[int] = ()) -> None:
+        """`bundle_sha256` is the hash of the bundle that the service began with; the worker opens no other."""
+        super().__init__("spinescore.runtime.appliance.work.workerprocess", inherited)
+        self._score, self._bundle_sha256 = score, bundle_sha256
+
+    def open(self) -> None:
+        """Start the process and have it open the bundle."""
+        score = self._score
+        self.start({"bundle": score.bundle, "sha256": self._bundle_sha256, "device": score.device,
+                    "strict": score.strict})  # fmt: skip
+
+    def give(self, job: Job) -> None:
+        """Give it a job."""
+        self.send({"study": document_of(job)})
+
+    def give_console(self, job: WebJob) -> None:
+        """Give it the job of a console or a reader."""
+        self.send({name_of(job): document_of(job)})
+
+    def cancel(self, key: str) -> None:
+        """Have it give up the job of a console or a reader, if it has not finished it."""
+        self.send({"cancel": key})
+
 
 _OPENING_S = 600.0  # that a worker may be silent while it opens its bundle
 _FULL_S = 5.0  # between two studies when the disk was full

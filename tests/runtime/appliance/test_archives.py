@@ -33,7 +33,6 @@ def has_namespaces() -> bool:
 @pytest.mark.parametrize("case", CASES)
 def test_on_the_loopback_interface(tmp_path, case):
     pytest.importorskip("pynetdicom")
-    pytest.importorskip("dicomweb_client")
     for program, package in NEEDED.items():
         is_here = shutil.which(program) or (PLUGINS / program).exists()
         if program in CASES[case] and not is_here:

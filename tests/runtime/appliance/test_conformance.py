@@ -10,12 +10,25 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("pynetdicom")
-pytest.importorskip("dicomweb_client")  # its oldest version warns when it is imported, which only this lets pass
+
+from pydicom.uid import UID
+from pynetdicom.sop_class import (
+    StorageCommitmentPushModel,
+    StudyRootQueryRetrieveInformationModelFind,
+    Verification,
+)
 
 from helpers import appliance
-from spinescore.runtime.appliance.configuration.config import Peer
-from spinescore.runtime.appliance.conformance import statement
-from spinescore.runtime.appliance.receiving.receive import CLASSES, Receiver
+from spinescore.runtime.appliance.configuration.config import Node, Peer
+from spinescore.runtime.appliance.receiving.pduguard import Limits
+from spinescore.runtime.appliance.receiving.receive import (
+    CLASSES,
+    IMPLEMENTATION_CLASS_UID,
+    TRANSFER_SYNTAXES,
+    Receiver,
+)
+from spinescore.runtime.appliance.sending.senddicom import SENT_CLASSES, SENT_SYNTAXES
+from spinescore.runtime.appliance.sending.sendstow import REFUSALS
 
 PAGE = Path(__file__).parents[3] / "docs" / "conformance.md"
 
@@ -23,7 +36,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "conformance.md"
 class Silent:
     """Takes nothing, and tells nothing."""
 
-    def store(self, arrival) -> None:
+    def store(self, number, peer, parts) -> None:
         raise ValueError("not wanted")
 
     def ready(self) -> bool:
@@ -36,8 +49,21 @@ class Silent:
     def committed(self, peer, report) -> None: ...
 
 
-def test_the_page_is_the_statement():
-    assert PAGE.read_text("utf-8") == statement()
+def test_the_page_states_what_the_code_negotiates():
+    """Each row of a class or a syntax is there, and no other; so are the limits and what parks a file."""
+    provider, user = PAGE.read_text("utf-8").split("## As a service class ")[1:]
+    ends = (Verification, StorageCommitmentPushModel, StudyRootQueryRetrieveInformationModelFind)
+    for part, uids in ((provider, {*CLASSES.values(), *TRANSFER_SYNTAXES, *ends[:2]}),
+                       (user, {*SENT_CLASSES, *SENT_SYNTAXES, *ends[1:]})):  # fmt: skip
+        rows = re.findall(r"^\| ([^|]+) \| ([0-9.]+) \|", part, flags=re.MULTILINE)
+        assert dict(rows) == {UID(uid).name: uid for uid in uids}
+    node, limits = Node(), Limits()
+    for stated in (
+        f"| `{node.ae_title}`, {node.port}; ", f" {IMPLEMENTATION_CLASS_UID} |", f"| {limits.max_pdu} bytes",
+        f"| {limits.max_associations}, ", f"| {limits.max_object >> 20} MiB, ", f"| {limits.idle_s:g} s |",
+        f"| {limits.request_s:g}, {limits.pdu_s:g}, {limits.object_s:g} s |", ", ".join(map(str, REFUSALS)),
+    ):  # fmt: skip
+        assert stated in PAGE.read_text("utf-8"), stated
 
 
 def stated() -> tuple[set[str], set[str]]:

@@ -38,7 +38,6 @@ def test_an_end_between_a_correction_and_its_delivery_loses_and_doubles_nothing(
 
 @pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.slow)])
 def test_an_end_before_each_line_of_following_orthanc_loses_and_doubles_nothing(memory_folder, step):
-    pytest.importorskip("dicomweb_client")
     command = [sys.executable, "-m", "helpers.appliance_orthanc_crashes", str(memory_folder), str(step)]
     done = subprocess.run(command, cwd=TESTS, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr

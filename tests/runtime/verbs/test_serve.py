@@ -132,7 +132,6 @@ def test_a_socket_whose_path_is_too_long_is_said(config, capsys):
 
 
 def test_files_that_archives_over_http_need_are_checked_all_at_once(config, capsys):
-    pytest.importorskip("dicomweb_client")
     web = 'url = "https://here"\n'
     config.write_text(
         config.read_text()

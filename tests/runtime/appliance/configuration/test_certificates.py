@@ -11,20 +11,19 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from helpers.appliance import config_of
-from spinescore.runtime.appliance.configuration.certificates import validity_fault
 from spinescore.runtime.appliance.configuration.config import Destination, Tls
-from spinescore.runtime.appliance.network import certificate_faults
+from spinescore.runtime.appliance.network import _validity_fault, certificate_faults
 
 NOW = datetime.now(timezone.utc) + timedelta(hours=1)
 
 
 def test_a_certificate_is_told_of_before_and_after_its_time(certificates):
     path = certificates / "client.pem"
-    assert validity_fault(path, NOW) is None
-    assert f"the certificate {path} was valid until 20" in validity_fault(path, NOW + timedelta(days=3))
-    assert "is not valid before 20" in validity_fault(path, NOW - timedelta(days=1))
+    assert _validity_fault(path, NOW) is None
+    assert f"the certificate {path} was valid until 20" in _validity_fault(path, NOW + timedelta(days=3))
+    assert "is not valid before 20" in _validity_fault(path, NOW - timedelta(days=1))
     with pytest.raises(ValueError, match="no certificate"):
-        validity_fault(certificates / "client.key", NOW)
+        _validity_fault(certificates / "client.key", NOW)
 
 
 def test_every_certificate_of_the_configuration_is_looked_at(certificates, tmp_path, bundle):

@@ -16,7 +16,6 @@ def orthanc():
 
 @pytest.fixture
 def followed(make, orthanc):
-    pytest.importorskip("dicomweb_client")
     from helpers.orthanc_followed import Followed
 
     return Followed(make, orthanc)

@@ -159,7 +159,7 @@ def test_objects_that_come_before_the_answer_are_counted_with_the_others(radiogr
     sent = min(map(object_of, radiographs), key=lambda one: len(one.PixelData))
     size, going = len(sent.PixelData), threading.Event()
     with node(limits=Limits(max_memory=3 * size)) as (receiver, heard):
-        keep, heard.store = heard.store, lambda arrival: (going.wait(60), keep(arrival))
+        keep, heard.store = heard.store, lambda *arrived: (going.wait(60), keep(*arrived))
         with associated(receiver, (sent.SOPClassUID, sent.file_meta.TransferSyntaxUID)) as association:
             for _ in range(4):
                 association.dimse.send_msg(request_of(sent), association.accepted_contexts[0].context_id)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 
 from spinescore.runtime.appliance.configuration.config import Node, Peer
-from spinescore.runtime.appliance.service import _Node
+from spinescore.runtime.appliance.receiving.node import DicomNode
 
 
-def node_at(appliance, host: str, port: int) -> _Node:
-    changes = {"node": Node(host=host, port=port), "peer": (Peer("XRAY", "127.0.0.1"),)}
-    config = type(appliance.config)(**{**vars(appliance.config), **changes})
-    return _Node(config, appliance.places, appliance.clock, appliance.spool)
+def node_at(appliance, host: str, port: int) -> DicomNode:
+    config = replace(appliance.config, node=Node(host=host, port=port), peer=(Peer("XRAY", "127.0.0.1"),))
+    return DicomNode(config, config.node, appliance.places, appliance.clock)
 
 
 def test_a_port_in_use_is_a_fault_and_taken_when_it_is_free(make):
@@ -19,27 +19,22 @@ def test_a_port_in_use_is_a_fault_and_taken_when_it_is_free(make):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         node = node_at(appliance, "127.0.0.1", port)
-        (fault,), _ = node.step()
+        (fault,), _ = node.step(appliance.spool)
         assert fault.code == "node-unavailable"
         assert fault.message == f"the node cannot listen at 127.0.0.1 port {port} (Address already in use)"
-        assert node.step() == ([], {})  # it is not tried at once again
+        assert node.step(appliance.spool) == ([], {})  # it is not tried at once again
         appliance.clock.pass_s(6.0)
-        assert [one.code for one in node.step()[0]] == ["node-unavailable"]
+        assert [one.code for one in node.step(appliance.spool)[0]] == ["node-unavailable"]
     appliance.clock.pass_s(6.0)
-    assert node.step() == ([], {})
+    assert node.step(appliance.spool) == ([], {})
     with socket.create_connection(("127.0.0.1", port)):
         pass
     node._receiver.stop()
 
 
 def test_an_address_that_is_not_this_machines_is_a_fault(make):
-    node = node_at(make(), "192.0.2.1", 11112)
-    (fault,), _ = node.step()
+    appliance = make()
+    node = node_at(appliance, "192.0.2.1", 11112)
+    (fault,), _ = node.step(appliance.spool)
     assert fault.code == "node-unavailable"
     assert "192.0.2.1" in fault.message
-
-
-def test_without_a_node_nothing_is_started(make):
-    appliance = make()
-    node = _Node(appliance.config, appliance.places, appliance.clock, appliance.spool)
-    assert (node.step(), node.associations) == (([], {}), 0)

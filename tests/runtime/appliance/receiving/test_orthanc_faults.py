@@ -7,8 +7,6 @@ import socket
 
 import pytest
 
-pytest.importorskip("dicomweb_client")
-
 from helpers.appliance import FakeClock
 from helpers.orthanc_double import OrthancDouble, reply
 from helpers.orthanc_followed import Followed, study

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
-pytest.importorskip("dicomweb_client")
-
 from pydicom import dcmread
 
 from helpers.orthanc_double import reply

@@ -15,7 +15,7 @@ import pytest
 from helpers.appliance import FakeClock
 from spinescore.runtime.appliance.fault import Refused
 from spinescore.runtime.appliance.recovery import recover
-from spinescore.runtime.appliance.seen import audit, syslog
+from spinescore.runtime.appliance.seen import audit
 from spinescore.runtime.appliance.seen.status import deliver_again, retry
 from spinescore.runtime.appliance.store.index import Index, IndexFull
 from spinescore.runtime.errors import SpineScoreError
@@ -120,24 +120,24 @@ def test_without_the_log_nothing_is_acknowledged(make, files, monkeypatch, numbe
 
 def test_the_node_tells_a_peer_to_send_again(make, files, monkeypatch):
     pytest.importorskip("pynetdicom")
-    from spinescore.runtime.appliance.configuration.config import Peer
-    from spinescore.runtime.appliance.receiving.arrival import Arrival, NotStored
-    from spinescore.runtime.appliance.receiving.node import NodeEvents
+    from spinescore.runtime.appliance.configuration.config import Node, Peer
+    from spinescore.runtime.appliance.receiving.node import DicomNode
 
     appliance = make()
-    events = NodeEvents(appliance.places, appliance.clock, 1 << 20)
-    arrival = Arrival(1, Peer("XRAY1", "127.0.0.1"), "1.2", "1.3", "1.4", (files[0].read_bytes(),))
+    events = DicomNode(appliance.config, Node(), appliance.places, appliance.clock)
+    events._next_s = float("inf")
+    arrival = (1, Peer("XRAY1", "127.0.0.1"), (files[0].read_bytes(),))
 
     def refuse(path, data):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
     with monkeypatch.context() as patched:
         patched.setattr(audit, "_append", refuse)
-        with pytest.raises(NotStored, match="make it writable"):
-            events.store(arrival)
-    faults, _ = events.take()
+        with pytest.raises(Refused, match="make it writable"):
+            events.store(*arrival)
+    faults, _ = events.step(appliance.spool)
     assert [fault.code for fault in faults] == ["audit-not-written"]
-    events.store(arrival)
+    events.store(*arrival)
     (received,) = records(appliance)
     assert (received["event"], received["peer"], received["source"]) == ("received", "XRAY1", "dicom node")
 
@@ -192,7 +192,7 @@ def test_the_system_log_gets_a_copy_and_holds_up_nothing(make, files, tmp_path, 
     appliance = make()
     audit.start(appliance.index, appliance.clock, audit.Audit(syslog=True), {}, BUNDLE)  # nobody listens
     address = str(tmp_path / "log")
-    monkeypatch.setattr(syslog, "ADDRESS", address)
+    monkeypatch.setattr(audit, "_SYSLOG", address)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(address)
         appliance.receive(files[0])

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from spinescore.runtime.appliance.seen import alive as alive_file
-from spinescore.runtime.appliance.seen.alive import Alive, read_alive, write_alive
-from spinescore.runtime.appliance.seen.ready import why_not_ready
+from spinescore.runtime.appliance.seen import ready as alive_file
+from spinescore.runtime.appliance.seen.ready import Alive, read_alive, why_not_ready, write_alive
 
 WORKER = {"state": "ready", "engine": "onnxruntime fp32 on cpu", "silent_s": 1.0, "limit_s": 10.0}
 GOOD = Alive(1000.0, {"receive": 0.4, "send": 0.0, "web": 9.0}, WORKER, "0123456789ab", True)

@@ -9,7 +9,6 @@ import time
 import pytest
 
 pytest.importorskip("pynetdicom")
-pytest.importorskip("dicomweb_client")
 
 from pynetdicom import evt
 from pynetdicom.sop_class import SecondaryCaptureImageStorage, StudyRootQueryRetrieveInformationModelFind

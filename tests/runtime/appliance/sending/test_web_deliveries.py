@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("dicomweb_client")
-
 from helpers.hostile_http import Server, answer, die, half
 from helpers.web_archives import KINDS, found, opened, stored
 from spinescore.runtime.appliance.configuration.config import Destination

@@ -10,7 +10,6 @@ import sys
 
 import pytest
 
-pytest.importorskip("dicomweb_client")
 pytest.importorskip("pynetdicom")
 
 import numpy as np
@@ -85,7 +84,8 @@ def test_orthanc_is_judged_by_its_status(parcel, status, outcome):
 
 NOTHING = [b"", b"<html>Please log in</html>", b"[", b"[" * 100_000, b"null", b"3", b'"x"', b"[[]]", b"\xff\xfe",
            b'{"00081199": 3}',
-           b'{"00081199": {"Value": [3, {"00081155": {"Value": "1.2"}}]}, "Status": ["Success"]}']  # fmt: skip
+           b'{"00081199": {"Value": [3, {"00081155": {"Value": "1.2"}}]}, "Status": ["Success"]}',
+           gzip.compress(bytes(50 << 20))]  # fmt: skip
 
 
 @pytest.mark.parametrize("content", NOTHING, ids=range(len(NOTHING)))
@@ -111,7 +111,6 @@ FAILURES = {
     "dies": (die, "ended the connection without a whole answer"),
     "half": (half, "ended the connection without a whole answer"),
     "floods": (flood, "answered with more than 4 MiB"),
-    "bomb": (answer(200, gzip.compress(bytes(50 << 20)), Content_Encoding="gzip"), "answered with more than 4 MiB"),
     "garbage": (lambda connection, request: connection.sendall(b"garbage\r\n\r\n"), "without a whole answer"),
 }
 
@@ -253,4 +252,4 @@ def test_the_libraries_are_imported_by_their_processes_alone():
     code += "print(*sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert "spinescore.runtime.appliance.receiving.sources" in told
-    assert not {"dicomweb_client", "pynetdicom", "spinescore.runtime.appliance.webclient"} & set(told)
+    assert not {"pynetdicom", "spinescore.runtime.appliance.webclient"} & set(told)

@@ -32,7 +32,7 @@ from spinescore.runtime.appliance.store.places import Places, is_running, locked
 from spinescore.runtime.appliance.web import server
 from spinescore.runtime.appliance.web.access import Client, read_access
 from spinescore.runtime.appliance.web.consoles import Consoles
-from spinescore.runtime.appliance.web.sockets import open_tcp_socket
+from spinescore.runtime.appliance.web.server import open_tcp_socket
 from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.machine import crashes
 from spinescore.runtime.machine.child import Child

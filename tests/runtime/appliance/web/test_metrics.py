@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from helpers.appliance import OUT, tiny_files
 from spinescore.runtime.appliance.configuration.config import SpoolPart
 from spinescore.runtime.appliance.recovery import clean, recover
-from spinescore.runtime.appliance.seen.alive import Alive, write_alive
+from spinescore.runtime.appliance.seen.ready import Alive, write_alive
 from spinescore.runtime.appliance.seen.status import deliver_again
 from spinescore.runtime.appliance.sending.delivery import Outcome
 from spinescore.runtime.appliance.store.counts import BUCKETS_S, Tally, add, counters, histogram, observe

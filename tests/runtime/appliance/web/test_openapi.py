@@ -15,7 +15,7 @@ from spinescore.runtime.appliance.store.places import make_places
 from spinescore.runtime.appliance.web.access import PUBLIC, ROLES, allowed, read_access
 from spinescore.runtime.appliance.web.app import make_app
 from spinescore.runtime.appliance.web.consoles import Consoles
-from spinescore.runtime.appliance.web.scorerequest import ScoreRequest, read_request
+from spinescore.runtime.appliance.web.scoring import ScoreRequest, read_request
 from spinescore.runtime.appliance.web.site import Site
 from spinescore.runtime.appliance.work.consolejob import View
 from spinescore.runtime.documents import _names_of

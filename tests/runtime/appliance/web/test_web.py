@@ -19,17 +19,18 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from helpers.web_server import WAIT_S, answer, ask, connect, running, serving
-from spinescore.runtime.appliance.configuration.tlsfiles import Tls
+from spinescore.runtime.appliance.configuration.endpoints import Tls
 from spinescore.runtime.appliance.fault import Fault
-from spinescore.runtime.appliance.network import server_context
-from spinescore.runtime.appliance.seen.alive import Alive, write_alive
-from spinescore.runtime.appliance.web import limits, server, shared
+from spinescore.runtime.appliance.network import server_context, socket_fault
+from spinescore.runtime.appliance.seen.ready import Alive, write_alive
+from spinescore.runtime.appliance.web import limits, server
+from spinescore.runtime.appliance.web import site as site_module
 from spinescore.runtime.appliance.web.access import Access
 from spinescore.runtime.appliance.web.app import make_app
 from spinescore.runtime.appliance.web.consoles import Consoles
 from spinescore.runtime.appliance.web.problems import HANDLERS, Problem
+from spinescore.runtime.appliance.web.server import open_tcp_socket, open_unix_socket
 from spinescore.runtime.appliance.web.site import Site
-from spinescore.runtime.appliance.web.sockets import open_tcp_socket, open_unix_socket, socket_fault
 from spinescore.runtime.errors import SpineScoreError
 
 
@@ -177,7 +178,7 @@ def test_ready_follows_the_supervisor_and_answers_are_shared(make, tmp_path, mon
         while ask(tmp_path / "s", "GET /v2/health/ready")[0] != 200 and time.monotonic() < deadline:
             time.sleep(0.1)
         assert ask(tmp_path / "s", "GET /health/ready")[::2] == (200, '{"ready":true}')
-        monkeypatch.setattr(shared, "_FRESH_S", 3600.0)
+        monkeypatch.setattr(site_module, "_FRESH_S", 3600.0)
         count = len(opened)
         assert {ask(tmp_path / "s", "GET /health/ready")[0] for _ in range(20)} == {200}
         assert len(opened) == count

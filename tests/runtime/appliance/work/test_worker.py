@@ -8,8 +8,7 @@ import signal
 import pytest
 
 from spinescore.runtime.appliance.configuration.config import Score
-from spinescore.runtime.appliance.work.dispatch import Dispatcher
-from spinescore.runtime.appliance.work.worker import ProcessWorker
+from spinescore.runtime.appliance.work.dispatch import Dispatcher, ProcessWorker
 from spinescore.runtime.bundle import Bundle
 
 
