@@ -127,3 +127,17 @@ def test_points_of_a_region_that_another_reader_took_out_meanwhile_are_left_out(
     reader.press("Load the newest revision with my changes")
     reader.wait_text("#alerts", "were left out. L2/L3.")
     assert "None." in reader.text(".draft")
+
+
+def test_a_word_that_is_taken_back_shows_the_region_as_rejected_without_a_new_preview(reader, service):
+    service.allowed = (503,)
+    reader.open(2)
+    reader.one("input[name='grade-C3-superior'][aria-label^='3,']").find_element("xpath", "..").click()
+    reader.press("Can be read", LUMBAR)
+    reader.settled_total()
+    assert "Rejected" not in reader.text(LUMBAR)
+    service.faults["POST", "/preview"] = (503, {"code": "not-ready", "detail": "the worker is not ready"})
+    reader.press("Take back", LUMBAR)
+    reader.wait_text(".total", "The new total is not known")
+    assert "Rejected (reader-unreadable)" in reader.text(LUMBAR)
+    assert reader.focused() == "Can be read: lumbar spine"
