@@ -23,7 +23,7 @@ reference stands in for the CPU's warp.
 machine     the GPU and a few calls of its driver
 kernels     the kernels against their references, on `warpcases`, `decodecases`, `averagecases` (shared with the tests)
 networks    bundles, and the engines that run them here; `torchengine` is PyTorch as an engine
-pipelines   host against GPU, graphs against launches, sizes, memory, `faults`; on a `rig`, with studies of `inputs`
+pipelines   host against GPU, graphs against launches, sizes, memory, errors; on a `rig`, with studies of `inputs`
 study       whole studies by the clock
 timing      kernels, uploads and networks
 acceptance  golden inputs: the acceptance gate for every engine

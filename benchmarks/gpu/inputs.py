@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from spinescore.kernels.warp import ROI, Source
 from spinescore.runtime.manifest import NetworkInput
 from spinescore.runtime.scoring.geometry import whole_image
 from spinescore.runtime.scoring.pipeline import Pipeline, Results
-from spinescore.runtime.study import REGIONS, Facing, Radiograph, Region
+from spinescore.runtime.study import REGIONS, Facing
 
 __all__ = ["BOTH", "Study", "phantom", "picture", "score", "timed_study"]
 
@@ -28,7 +29,6 @@ class Study:
     """Two radiographs as the device takes them, cervical first; `given` are the `views` with their true points."""
 
     name: str
-    radiographs: dict[Region, Radiograph]
     sources: tuple[Source, Source]
     whole: NDArray[np.void]
     views: NDArray[np.void]
@@ -47,29 +47,30 @@ def phantom(seed: int, size: NetworkInput, scale: float = 1.0) -> Study:
     """Draw both radiographs of the phantom study `seed`; `scale` below 1 gives fewer pixels."""
     from spinescore.runtime.phantom.study import draw_view
 
-    radiographs, points = {}, []
+    sources, facings, points = [], [], []
     for region in REGIONS:
         view = draw_view(seed, region, scale)
         low, high = np.percentile(view.image.pixels, [1, 99])
         ramp = np.clip((np.arange(1 << view.image.bits) - low) / max(high - low, 1), 0, 1).astype(np.float32)
         table = 1 - ramp if view.image.inverted else ramp
-        radiographs[region] = _radiograph(view.image.pixels, table, region, view.facing)
+        sources.append(Source(view.image.pixels, (table, table)))
+        facings.append(view.facing)
         points.append(np.stack([view.centres_px, view.anteriors_px], axis=1))
-    return _study(f"phantom {seed}", radiographs, np.array(points), size)
+    return _study(f"phantom {seed}", sources, facings, np.array(points), size)
 
 
 def picture(rows: int, columns: int, size: NetworkInput, seed: int = 0, dtype: str = "uint16") -> Study:
     """Draw waves with a little noise over all values of the type, with the points of an upright spine."""
     limits = np.iinfo(dtype)
-    radiographs, points = {}, []
+    table = np.linspace(0, 1, int(limits.max) - int(limits.min) + 1, dtype=np.float32)
+    facings: list[Facing] = ["right" if (seed + number) % 2 else "left" for number in range(len(REGIONS))]
     rng = np.random.default_rng(seed)
-    for number, region in enumerate(REGIONS):
+    points = np.array([_spine(rng, rows, columns, facing) for facing in facings])
+    sources = []
+    for number in range(len(REGIONS)):
         mixed = waves(rows, columns, dtype) // 2 + noise(rows, columns, dtype, seed + number) // 16
-        table = np.linspace(0, 1, int(limits.max) - int(limits.min) + 1, dtype=np.float32)
-        facing: Facing = "right" if (seed + number) % 2 else "left"
-        radiographs[region] = _radiograph(mixed.astype(dtype), table, region, facing, int(limits.min))
-        points.append(_spine(rng, rows, columns, facing))
-    return _study(f"{rows} x {columns} {dtype}", radiographs, np.array(points), size)
+        sources.append(Source(mixed.astype(dtype), (table, table), int(limits.min)))
+    return _study(f"{rows} x {columns} {dtype}", sources, facings, points, size)
 
 
 def timed_study(quick: bool, size: NetworkInput) -> Study:
@@ -94,23 +95,15 @@ def _spine(rng: np.random.Generator, rows: int, columns: int, facing: Facing) ->
     return np.stack([centre, anterior], axis=1)
 
 
-def _radiograph(
-    pixels: NDArray[Any], table: NDArray[np.float32], region: Region, facing: Facing, stored_min: int = 0
-) -> Radiograph:
-    plain = Radiograph(pixels, table, stored_min=stored_min, source=f"{region}")
-    return replace(plain, region=region, facing=facing, view="lateral")
-
-
-def _study(name: str, radiographs: dict[Region, Radiograph], points: NDArray[np.float64], size: NetworkInput) -> Study:
+def _study(
+    name: str, sources: Sequence[Source], facings: Sequence[Facing], points: NDArray[np.float64], size: NetworkInput
+) -> Study:
     whole, views = np.zeros(len(REGIONS), ROI), np.zeros(len(REGIONS), VIEW)
-    for number, region in enumerate(REGIONS):
-        one = radiographs[region]
-        facing = one.facing or "left"
+    for number, (source, facing) in enumerate(zip(sources, facings, strict=True)):
         shape = (size.height, size.width)
-        whole[number] = whole_image(number, one.rows, one.columns, shape, size.fit or "stretch", facing)
+        whole[number] = whole_image(number, *source.pixels.shape, shape, size.fit or "stretch", facing)
         views[number]["source"] = views[number]["region"] = number
         views[number]["faces_right"] = facing == "right"
     given = views.copy()
     given["given"], given["given_xy"] = 1, points
-    sources = tuple(Source(one.pixels, (one.table, one.table), one.stored_min) for one in radiographs.values())
-    return Study(name, radiographs, (sources[0], sources[1]), whole, views, given)
+    return Study(name, (sources[0], sources[1]), whole, views, given)

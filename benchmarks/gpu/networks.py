@@ -17,11 +17,12 @@ import numpy as np
 
 from spinescore.benchmarks.gpu.machine import Driver
 from spinescore.benchmarks.gpu.record import SKIPPED, Failed, Figures, Record, Skipped
-from spinescore.benchmarks.harness.child import SPINESCORE, run_child, this_module
+from spinescore.benchmarks.harness.child import SPINESCORE, run_child
 from spinescore.kernels.decode import DISCS
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines import CudaQueue, DeviceMemory, Engine
 from spinescore.runtime.errors import DeviceError, EngineError
+from spinescore.runtime.machine.processes import worker_command
 from spinescore.runtime.manifest import HEAD_OUTPUTS
 from spinescore.runtime.scoring.networks import VIEWS
 
@@ -210,11 +211,27 @@ class _Build:
         build = [*SPINESCORE, "engine", "build", str(self._folder), "--engine", _BUILDERS[self._flavour]]
         try:
             built = run_child(build, timeout_s=self._seconds)
-            tried = run_child(this_module("gpu.trial", str(self._folder)), timeout_s=self._seconds)
+            trial = worker_command(__name__, str(self._folder), "run_once")
+            tried = run_child(trial, timeout_s=self._seconds)
         except EngineError as error:
             shutil.rmtree(self._folder / "engines", ignore_errors=True)  # the next flavour, or ONNX Runtime, goes on
             raise Failed(str(error)) from error
         return {"built": built.strip().splitlines()[-4:], "tried": tried.strip()[-300:]}
+
+
+def run_once(folder: str) -> None:
+    """Open a bundle's TensorRT engines, which runs them once: in a process of its own, since a wrong one may end it."""
+    from spinescore.runtime.devices.cuda import CudaDevice
+    from spinescore.runtime.engines.tensorrt import open_on_gpu
+    from spinescore.runtime.scoring.pipeline import Pipeline
+
+    device = CudaDevice(largest_image_px=2**16, open_engine=open_on_gpu)
+    try:
+        pipeline = Pipeline(Bundle.open(folder), device)
+        device.synchronise()
+        print(pipeline.framework, pipeline.precision)
+    finally:
+        device.close()
 
 
 def opened(subject: Subject) -> Figures:

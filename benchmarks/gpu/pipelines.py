@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -10,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.benchmarks.gpu.faults import refused_and_going_on, two_threads
 from spinescore.benchmarks.gpu.inputs import BOTH, Study, phantom, picture, score
 from spinescore.benchmarks.gpu.machine import device_in_use_bytes
 from spinescore.benchmarks.gpu.networks import FULL_SIZE, Subject, subjects
@@ -21,7 +21,8 @@ from spinescore.benchmarks.gpu.warpcases import NOISE, excess
 from spinescore.benchmarks.harness.environment import memory_bytes
 from spinescore.kernels.decode import CropSpec
 from spinescore.kernels.decode import crops as reference_crops
-from spinescore.kernels.warp import WarpSpec, warp
+from spinescore.kernels.warp import Source, WarpSpec, warp
+from spinescore.runtime.errors import DeviceError
 from spinescore.runtime.scoring.grading import probabilities
 from spinescore.runtime.scoring.networks import GRADER_TABLE
 from spinescore.runtime.scoring.pipeline import Pipeline
@@ -55,8 +56,8 @@ def run(record: Record, options: Any) -> None:
         until = record.within(0.35 * record.left_s)
         record.check(f"{name}: {replays} replays", shared.run(_replays, pictures, replays, until))
         if subject.is_still:
-            record.check("several threads", shared.run(two_threads))
-            record.check("errors", shared.run(refused_and_going_on, pictures[0]))
+            record.check("several threads", shared.run(_two_threads))
+            record.check("errors", shared.run(_refused_and_going_on, pictures[0]))
         shared.close()
 
 
@@ -210,3 +211,60 @@ def _memory() -> dict[str, int]:
     """Return the bytes in use on the GPU and by this process on the host, as far as the system tells them."""
     used = {"gpu_growth_bytes": device_in_use_bytes(), "host_growth_bytes": memory_bytes()["resident_bytes"]}
     return {name: count for name, count in used.items() if count is not None}
+
+
+def _two_threads(rig: Rig) -> Figures:
+    """Check that two threads in the device at once are refused, and one after the other are not."""
+    device = rig.device
+    inside, go_on, problems = threading.Event(), threading.Event(), []
+
+    def steps(views: slice) -> None:
+        inside.set()
+        go_on.wait(30)
+
+    def work() -> None:
+        try:
+            device.capture(steps)
+        except Exception as error:
+            problems.append(str(error))
+
+    other = threading.Thread(target=work)
+    other.start()
+    inside.wait(30)
+    refused = ""
+    try:
+        device.synchronise()
+    except DeviceError as error:
+        refused = str(error)
+    go_on.set()
+    other.join()
+    device.synchronise()
+    if problems or "in use by another thread" not in refused:
+        raise Failed(f"the second thread was answered {refused!r}; the first: {problems}")
+    return {"refused": refused}
+
+
+def _refused_and_going_on(rig: Rig, study: Study) -> Figures:
+    """Check that errors name too many tables and missing memory, and that the device goes on."""
+    device = rig.device
+    expected = answers(score(device, rig.pipeline, study, True))
+    table = np.linspace(0, 1, 256, dtype=np.float32)
+    image = Source(np.zeros((2, 2), np.uint8), (table, table, table))
+    messages = {
+        "too_many_tables": _refusal(lambda: device.upload(0, image), "takes 2 tables"),
+        "out_of_memory": _refusal(lambda: device.allocate((1 << 44,), np.uint8), "out of memory"),
+    }
+    again = answers(score(device, rig.pipeline, study, True))
+    if any(one.tobytes() != other.tobytes() for one, other in zip(again, expected, strict=True)):
+        raise Failed("after the errors the answers differ", messages)
+    return messages
+
+
+def _refusal(call: Callable[[], Any], expected: str) -> str:
+    try:
+        call()
+    except DeviceError as error:
+        if expected in str(error):
+            return str(error)
+        raise Failed(f"the message does not contain {expected!r}: {error}") from error
+    raise Failed(f"nothing was refused; {expected!r} was expected")
