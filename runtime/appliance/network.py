@@ -127,7 +127,6 @@ def _century(time: str) -> str:
 
 
 def _http_faults(http: Http) -> Iterator[str]:
-    """Yield the faults of the service's own side of HTTP."""
     for package in _HTTP_PACKAGES:
         if find_spec(package) is None:
             yield f"the service answers over HTTP with {package}, which is not installed; {_INSTALL}"
@@ -149,7 +148,6 @@ def socket_fault(path: Path) -> str | None:
 
 
 def _web_faults(where: str, web: Web) -> Iterator[str]:
-    """Yield the faults of the files that a server of HTTP needs."""
     for fault in map(_secret_fault, filter(None, (web.token_file, web.password_file))):
         if fault is not None:
             yield f"{where}: {fault}; write it there, or correct the path"

@@ -82,7 +82,6 @@ def main(request: str) -> None:
 
 
 def _receive(config: Config) -> None:
-    """Listen as the DICOM node, and have every source looked into again and again."""
     with _process(config) as (places, clock, index, say):
         spool = Spool(places, index, clock, config.spool.max_object_mb << 20)
         for source in config.source:
@@ -133,7 +132,6 @@ def _note(index: Index, clock: ServiceClock, noted: dict[tuple[str, str], float]
 
 
 def _send(config: Config) -> None:
-    """Deliver to every destination, each in a thread."""
     with _process(config) as (places, clock, index, say):
         noted: dict[tuple[str, str], float] = {}
         moved_s = {destination.name: time.monotonic() for destination in config.destination}
@@ -162,7 +160,6 @@ def _stuck(silent_s: Mapping[str, float]) -> list[Fault]:
 
 
 def _web(config: Config) -> None:
-    """Answer over HTTP."""
     from spinescore.runtime.appliance.web.access import read_access
     from spinescore.runtime.appliance.web.app import make_app
     from spinescore.runtime.appliance.web.consoles import Consoles

@@ -83,11 +83,9 @@ class _Process:
 
     @property
     def pid(self) -> int | None:
-        """The number of the process; None if it does not run."""
         return self._child.pid
 
     def for_consoles(self) -> list[Message]:
-        """Return what it said on jobs of consoles since the last call."""
         messages, self._for_consoles = self._for_consoles, []
         return messages
 
@@ -105,7 +103,6 @@ class _Process:
         return None if self._heard_s is None else round(self._clock.now() - self._heard_s, 1)
 
     def close(self) -> None:
-        """End it."""
         self._child.kill()
         self._heard_s = None
 
@@ -187,7 +184,6 @@ class _Loop:
         self._node, self._bundle = config.node is not None, bundle
 
     def run(self, stop: threading.Event, until_idle: bool, expects: Callable[[], bool]) -> None:
-        """Serve until `stop` is set; with `until_idle` also until nothing is left to do."""
         is_over = False
         while not is_over and not stop.is_set():
             is_over = self._turn(stop, until_idle, expects)

@@ -54,11 +54,9 @@ class Cursor:
 
     @property
     def seq(self) -> int:
-        """The number of the last change that was seen."""
         return self.trail[-1][0] if self.trail else 0
 
     def after(self, change: _Change) -> Cursor:
-        """Return the cursor after one more change."""
         return replace(self, trail=(*self.trail, (change.seq, change.digest))[-_TRAIL:])
 
     def to_json(self) -> str:

@@ -254,7 +254,6 @@ class Deliverer:
 
 
 def _wait_s(attempts: int) -> float:
-    """Return the seconds before the next attempt."""
     return min(_LONGEST_WAIT_S, _FIRST_WAIT_S * (1 << min(attempts, 10)))
 
 

@@ -30,7 +30,6 @@ async def _describe(request: Request) -> JSONResponse:
 
 
 def make_app(site: Site) -> Starlette:
-    """Return the application of a running service."""
     limit, calls = site.config.http.max_body_mb << 20, WorkCalls(site.consoles)
     app = Starlette(
         routes=[

@@ -59,7 +59,6 @@ class Consoles:
         return self
 
     def hear(self, message: dict[str, Any]) -> None:
-        """Take a message of the supervisor."""
         if "console" in message and self._loop is not None:
             self._loop.call_soon_threadsafe(self._end, message["console"], (message["code"], message["message"]))
 

@@ -17,8 +17,6 @@ __all__ = ["health_routes"]
 
 
 def health_routes(site: Site) -> list[Route]:
-    """Return the routes of health, state and version."""
-
     def why_not() -> list[str]:
         try:
             with site.index() as index:

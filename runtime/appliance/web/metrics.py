@@ -53,7 +53,6 @@ def metrics_text(given: Iterable[Metric]) -> bytes:
 
 
 def families(config: Config, places: Places, index: Index, clock: Clock) -> Iterator[Metric]:
-    """Yield all metrics, from the index and the spool."""
     alive, now = read_alive(places), clock.now()
     ready = not reasons_against(places, index, alive, now)
     yield _gauge("ready", "Whether the service is ready", {(): float(ready)})
@@ -124,8 +123,6 @@ def _histogram(index: Index, name: str, text: str, expected: Iterable[tuple[str,
 
 
 def metrics_routes(site: Site) -> list[Route]:
-    """Return the route of the metrics."""
-
     def read() -> bytes:
         with site.index() as index:
             return metrics_text(families(site.config, site.places, index, site.clock))

@@ -90,8 +90,6 @@ _KEY = re.compile(r"[0-9]{1,15}-[0-9a-f]{32}")
 
 
 def scoring_routes(consoles: Consoles, places: Places, max_body_bytes: int) -> list[Route]:
-    """Return the routes of a console's calls."""
-
     async def score(request: Request) -> Response:
         try:
             async with consoles.call() as (key, folder):
@@ -172,7 +170,6 @@ def _header(name: str, parts: dict[str, Part]) -> Part:
 
 
 async def _answer(consoles: Consoles, job: ConsoleJob, code: str | None, message: str) -> Response:
-    """Return the answer for a job that is over."""
     path = Path(job.folder) / ANSWER
     if code is None:
         content = path.read_bytes()

@@ -158,7 +158,6 @@ def open_sockets(config: Config) -> list[Listener]:
 
 
 def socket_path(config: Config) -> Path:
-    """Return the path of the unix socket: that of the configuration, or `http.sock` in the spool."""
     return Path(config.http.socket or Path(config.spool.path) / "http.sock")
 
 

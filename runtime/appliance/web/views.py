@@ -32,8 +32,6 @@ _MOST_KEPT = 12
 
 
 def views_routes(site: Site, calls: WorkCalls) -> list[Route]:
-    """Return the route of views."""
-
     async def view(request: Request) -> Response:
         number, region = number_of(request), request.path_params["region"]
         one = await asked(site, lambda index: _object_of(site, index, number, region))
