@@ -17,9 +17,8 @@ from spinescore.runtime.appliance.configuration.endpoints import Web
 from spinescore.runtime.appliance.configuration.httpconfig import LONGEST_SOCKET, Http
 from spinescore.runtime.appliance.configuration.secret import read_secret
 from spinescore.runtime.appliance.fault import Denied
-from spinescore.runtime.errors import SpineScoreError
 
-__all__ = ["certificate_faults", "check_network", "client_context", "network_faults", "server_context",
+__all__ = ["certificate_faults", "client_context", "network_faults", "server_context",
            "socket_fault", "web_context"]  # fmt: skip
 
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
@@ -61,12 +60,6 @@ def _load(context: ssl.SSLContext, tls: Tls) -> ssl.SSLContext:
     context.load_cert_chain(tls.cert, tls.key)
     context.load_verify_locations(tls.ca)
     return context
-
-
-def check_network(config: Config) -> None:
-    """Raise `SpineScoreError` if `network_faults` has any. A certificate that is not valid now stops no service."""
-    if faults := network_faults(config):
-        raise SpineScoreError("; ".join(faults))
 
 
 def network_faults(config: Config) -> list[str]:

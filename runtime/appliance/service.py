@@ -163,7 +163,7 @@ def _web(config: Config) -> None:
     from spinescore.runtime.appliance.web.access import read_access
     from spinescore.runtime.appliance.web.app import make_app
     from spinescore.runtime.appliance.web.consoles import Consoles
-    from spinescore.runtime.appliance.web.server import open_sockets, serve_http
+    from spinescore.runtime.appliance.web.server import make_server, open_sockets
     from spinescore.runtime.appliance.web.site import Site
     from spinescore.runtime.appliance.web.studies import SOURCE
 
@@ -173,7 +173,7 @@ def _web(config: Config) -> None:
         with suppress(IndexFull):
             Spool(places, index, clock, 0).close_associations(SOURCE)
         app = make_app(Site(config, places, clock, access, consoles.open(places, clock, say)))
-        serve_http(app, sockets, lambda: say(alive=True))
+        make_server(app, sockets, lambda: say(alive=True)).run()
 
 
 def _deliver(
