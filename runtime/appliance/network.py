@@ -1,4 +1,4 @@
-"""TLS contexts for the DICOM node and for archives, and the check of all that a configuration needs for the network."""
+"""TLS contexts and secrets of node and archives, and the check of all that a configuration needs for the network."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from pathlib import Path
 from spinescore.runtime.appliance.configuration.config import Config, Tls
 from spinescore.runtime.appliance.configuration.endpoints import Web
 from spinescore.runtime.appliance.configuration.httpconfig import LONGEST_SOCKET, Http
-from spinescore.runtime.appliance.configuration.secret import read_secret
 from spinescore.runtime.appliance.fault import Denied
 
-__all__ = ["certificate_faults", "client_context", "network_faults", "server_context",
-           "socket_fault", "web_context"]  # fmt: skip
+__all__ = ["certificate_faults", "client_context", "network_faults", "read_secret", "server_context", "socket_fault",
+           "web_context"]  # fmt: skip
 
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 # The two times of a certificate's validity in DER, each a UTCTime or a GeneralizedTime (RFC 5280, section 4.1.2.5).
@@ -164,3 +163,19 @@ def _file_faults(where: str, files: Iterable[str | None], load: Callable[[], obj
             load()
         except OSError as error:
             yield f"{where}: its certificate, key and authority cannot be used ({error})"
+
+
+_LONGEST = 16384
+
+
+def read_secret(path: str) -> str:
+    """Return the line of a file. Raises `Denied` if there is none."""
+    try:
+        with Path(path).open("rb") as file:
+            secret = file.read(_LONGEST).decode().strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise Denied(f"the credential in {path} cannot be read ({reason})") from None
+    if not secret or not secret.isprintable():
+        raise Denied(f"the credential in {path} is not one line of text")
+    return secret

@@ -181,9 +181,8 @@ class _Loop:
         self._node, self._bundle = config.node is not None, bundle
 
     def run(self, stop: threading.Event, until_idle: bool, expects: Callable[[], bool]) -> None:
-        is_over = False
-        while not is_over and not stop.is_set():
-            is_over = self._turn(stop, until_idle, expects)
+        while not stop.is_set() and not self._turn(stop, until_idle, expects):
+            pass
 
     def _turn(self, stop: threading.Event, until_idle: bool, expects: Callable[[], bool]) -> bool:
         """Do all that is due; return whether nothing is left to do."""
