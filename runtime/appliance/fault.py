@@ -12,11 +12,7 @@ from spinescore.runtime.codes import CODES
 __all__ = ["LATER", "Denied", "Fault", "Refusal", "Refused", "Unsent", "place_of"]
 
 Refusal = Literal["address", "tls", "title", "certificate", "associations", "no-space", "limits", "object", "fault"]
-LATER = (
-    "no-space",
-    "spool-unwritable",
-    "audit-not-written",
-)  # the object can be taken in when an operator has corrected that
+LATER = ("no-space", "spool-unwritable", "audit-not-written")  # it can be taken in when an operator has corrected that
 
 _MOST_FRAMES = 4
 

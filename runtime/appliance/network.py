@@ -1,4 +1,4 @@
-"""TLS contexts for the DICOM node and for archives, and the check of all that a configuration needs for the network."""
+"""TLS contexts and secrets of node and archives, and the check of all that a configuration needs for the network."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ from pathlib import Path
 from spinescore.runtime.appliance.configuration.config import Config, Tls
 from spinescore.runtime.appliance.configuration.endpoints import Web
 from spinescore.runtime.appliance.configuration.httpconfig import LONGEST_SOCKET, Http
-from spinescore.runtime.appliance.configuration.secret import read_secret
 from spinescore.runtime.appliance.fault import Denied
-from spinescore.runtime.errors import SpineScoreError
 
-__all__ = ["certificate_faults", "check_network", "client_context", "network_faults", "server_context",
-           "socket_fault", "web_context"]  # fmt: skip
+__all__ = ["certificate_faults", "client_context", "network_faults", "read_secret", "server_context", "socket_fault",
+           "web_context"]  # fmt: skip
 
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 # The two times of a certificate's validity in DER, each a UTCTime or a GeneralizedTime (RFC 5280, section 4.1.2.5).
@@ -61,12 +59,6 @@ def _load(context: ssl.SSLContext, tls: Tls) -> ssl.SSLContext:
     context.load_cert_chain(tls.cert, tls.key)
     context.load_verify_locations(tls.ca)
     return context
-
-
-def check_network(config: Config) -> None:
-    """Raise `SpineScoreError` if `network_faults` has any. A certificate that is not valid now stops no service."""
-    if faults := network_faults(config):
-        raise SpineScoreError("; ".join(faults))
 
 
 def network_faults(config: Config) -> list[str]:
@@ -127,7 +119,6 @@ def _century(time: str) -> str:
 
 
 def _http_faults(http: Http) -> Iterator[str]:
-    """Yield the faults of the service's own side of HTTP."""
     for package in _HTTP_PACKAGES:
         if find_spec(package) is None:
             yield f"the service answers over HTTP with {package}, which is not installed; {_INSTALL}"
@@ -149,7 +140,6 @@ def socket_fault(path: Path) -> str | None:
 
 
 def _web_faults(where: str, web: Web) -> Iterator[str]:
-    """Yield the faults of the files that a server of HTTP needs."""
     for fault in map(_secret_fault, filter(None, (web.token_file, web.password_file))):
         if fault is not None:
             yield f"{where}: {fault}; write it there, or correct the path"
@@ -173,3 +163,19 @@ def _file_faults(where: str, files: Iterable[str | None], load: Callable[[], obj
             load()
         except OSError as error:
             yield f"{where}: its certificate, key and authority cannot be used ({error})"
+
+
+_LONGEST = 16384
+
+
+def read_secret(path: str) -> str:
+    """Return the line of a file. Raises `Denied` if there is none."""
+    try:
+        with Path(path).open("rb") as file:
+            secret = file.read(_LONGEST).decode().strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise Denied(f"the credential in {path} cannot be read ({reason})") from None
+    if not secret or not secret.isprintable():
+        raise Denied(f"the credential in {path} is not one line of text")
+    return secret

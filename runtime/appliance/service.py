@@ -82,7 +82,6 @@ def main(request: str) -> None:
 
 
 def _receive(config: Config) -> None:
-    """Listen as the DICOM node, and have every source looked into again and again."""
     with _process(config) as (places, clock, index, say):
         spool = Spool(places, index, clock, config.spool.max_object_mb << 20)
         for source in config.source:
@@ -133,7 +132,6 @@ def _note(index: Index, clock: ServiceClock, noted: dict[tuple[str, str], float]
 
 
 def _send(config: Config) -> None:
-    """Deliver to every destination, each in a thread."""
     with _process(config) as (places, clock, index, say):
         noted: dict[tuple[str, str], float] = {}
         moved_s = {destination.name: time.monotonic() for destination in config.destination}
@@ -162,11 +160,10 @@ def _stuck(silent_s: Mapping[str, float]) -> list[Fault]:
 
 
 def _web(config: Config) -> None:
-    """Answer over HTTP."""
     from spinescore.runtime.appliance.web.access import read_access
     from spinescore.runtime.appliance.web.app import make_app
     from spinescore.runtime.appliance.web.consoles import Consoles
-    from spinescore.runtime.appliance.web.server import open_sockets, serve_http
+    from spinescore.runtime.appliance.web.server import make_server, open_sockets
     from spinescore.runtime.appliance.web.site import Site
     from spinescore.runtime.appliance.web.studies import SOURCE
 
@@ -176,7 +173,7 @@ def _web(config: Config) -> None:
         with suppress(IndexFull):
             Spool(places, index, clock, 0).close_associations(SOURCE)
         app = make_app(Site(config, places, clock, access, consoles.open(places, clock, say)))
-        serve_http(app, sockets, lambda: say(alive=True))
+        make_server(app, sockets, lambda: say(alive=True)).run()
 
 
 def _deliver(

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from spinescore.runtime.appliance.clock import ServiceClock, start_clock
 from spinescore.runtime.appliance.configuration.config import Config
-from spinescore.runtime.appliance.network import certificate_faults, check_network
+from spinescore.runtime.appliance.network import certificate_faults, network_faults
 from spinescore.runtime.appliance.recovery import clean, recover
 from spinescore.runtime.appliance.seen import audit
 from spinescore.runtime.appliance.seen.notify import Systemd
@@ -43,14 +43,14 @@ _IN_MEMORY = ("tmpfs", "ramfs")
 _SHOWN = 12  # digits of the bundle's hash that people see
 
 
-class _Process:
+class _Process(Child):
     """A process of the service that is started again if it ends: after 1 s, then later and later up to 60 s."""
 
     def __init__(self, role: str, config: Config, lock: int, clock: ServiceClock, say: Say,
                  on_message: Callable[[], None] | None = None) -> None:  # fmt: skip
         self.role, self._clock, self._say = role, clock, say
         self._request = {"role": role, "config": document_of(config)}
-        self._child = Child("spinescore.runtime.appliance.service", (lock,), on_message)
+        super().__init__("spinescore.runtime.appliance.service", (lock,), on_message)
         self._started_s = self._next_s = clock.now()
         self._heard_s: float | None = None
         self._failures = 0
@@ -60,18 +60,18 @@ class _Process:
     def step(self) -> bool:
         """Listen to it, start it if it does not run, and end it if it is silent. Return whether it ended."""
         now = self._clock.now()
-        if self._child.pid is None:
+        if self.pid is None:
             if now >= self._next_s:
                 self.said, self._started_s, self._heard_s = {}, now, None
-                self._child.start(self._request)
+                self.start(self._request)
             return False
-        for message in self._child.messages():
+        for message in self.messages():
             self._heard_s = now
             if FOR_CONSOLES.isdisjoint(message):
                 self.said.update(message)
             else:
                 self._for_consoles.append(message)
-        ended = self._child.ended()
+        ended = self.ended()
         if ended is None and now - (self._heard_s or self._started_s) > _SILENT_S:
             ended = f"silent for {_SILENT_S:g} s"
         if ended is not None:
@@ -81,20 +81,14 @@ class _Process:
             self._say(f"the process {self.role} ended ({ended}) and is started again")
         return ended is not None
 
-    @property
-    def pid(self) -> int | None:
-        """The number of the process; None if it does not run."""
-        return self._child.pid
-
     def for_consoles(self) -> list[Message]:
-        """Return what it said on jobs of consoles since the last call."""
         messages, self._for_consoles = self._for_consoles, []
         return messages
 
-    def send(self, message: Message) -> None:
+    def send(self, message: object) -> None:
         """Send it a message; if it does not run, nobody gets it."""
-        if self._child.pid is not None:
-            self._child.send(message)
+        if self.pid is not None:
+            super().send(message)
 
     def moved_since(self, before_s: float) -> bool:
         """Return whether it has said something since then. While it is started or waits for that, it need not."""
@@ -105,8 +99,7 @@ class _Process:
         return None if self._heard_s is None else round(self._clock.now() - self._heard_s, 1)
 
     def close(self) -> None:
-        """End it."""
-        self._child.kill()
+        self.kill()
         self._heard_s = None
 
 
@@ -127,7 +120,8 @@ def serve(
     """
     os.umask(0o077)
     bundle = Bundle.open(config.score.bundle)
-    check_network(config)
+    if faults := network_faults(config):
+        raise SpineScoreError("; ".join(faults))
     places = open_places(config)
     with ExitStack() as opened, _index_errors(places):
         lock = opened.enter_context(locked(places))
@@ -187,10 +181,8 @@ class _Loop:
         self._node, self._bundle = config.node is not None, bundle
 
     def run(self, stop: threading.Event, until_idle: bool, expects: Callable[[], bool]) -> None:
-        """Serve until `stop` is set; with `until_idle` also until nothing is left to do."""
-        is_over = False
-        while not is_over and not stop.is_set():
-            is_over = self._turn(stop, until_idle, expects)
+        while not stop.is_set() and not self._turn(stop, until_idle, expects):
+            pass
 
     def _turn(self, stop: threading.Event, until_idle: bool, expects: Callable[[], bool]) -> bool:
         """Do all that is due; return whether nothing is left to do."""

@@ -20,10 +20,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from spinescore.runtime.appliance.configuration.endpoints import Web
-from spinescore.runtime.appliance.configuration.secret import read_secret
 from spinescore.runtime.appliance.deadline import Deadline
 from spinescore.runtime.appliance.fault import Denied, Unsent
-from spinescore.runtime.appliance.network import web_context
+from spinescore.runtime.appliance.network import read_secret, web_context
 
 __all__ = ["Answer", "WebClient"]
 

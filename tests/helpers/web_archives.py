@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from helpers.hostile_http import Server, answer
 from spinescore.runtime.appliance.configuration.endpoints import Web
-from spinescore.runtime.appliance.sending.sendorthanc import OrthancDestination
-from spinescore.runtime.appliance.sending.sendstow import StowDestination
+from spinescore.runtime.appliance.sending.sendweb import OrthancDestination, StowDestination
 
 KINDS = {"stow": StowDestination, "orthanc": OrthancDestination}
 

@@ -125,7 +125,6 @@ class Destination:
 
     @property
     def gets(self) -> tuple[ResultKind, ...]:
-        """The kinds of results that it gets."""
         return self.results or (_DEFAULT_RESULTS if self.kind == "folder" else ("sr", "not-scored"))
 
 

@@ -116,7 +116,6 @@ class GuardedServer(ThreadedAssociationServer):
             guard.connection.close()
 
     def object_done(self, association: Association) -> None:
-        """The object of an association was stored or refused."""
         guard = self._guards.get(association)
         if guard is not None:  # or else it was closed meanwhile
             guard.message_done()

@@ -47,12 +47,10 @@ class DicomNode:
 
     @property
     def associations(self) -> int:
-        """The number of open associations."""
         return 0 if self._receiver is None else self._receiver.associations
 
     @property
     def is_listening(self) -> bool:
-        """Whether it takes connections."""
         return self._receiver is not None and self._receiver.is_listening
 
     def step(self, spool: Spool) -> tuple[list[Fault], Mapping[str, int]]:
@@ -109,7 +107,6 @@ class DicomNode:
             self._faults.append(fault)
 
     def ready(self) -> bool:
-        """Return whether there is room for another association's objects."""
         return self._places.has_room()
 
     def released(self, number: int) -> None:

@@ -54,11 +54,9 @@ class Cursor:
 
     @property
     def seq(self) -> int:
-        """The number of the last change that was seen."""
         return self.trail[-1][0] if self.trail else 0
 
     def after(self, change: _Change) -> Cursor:
-        """Return the cursor after one more change."""
         return replace(self, trail=(*self.trail, (change.seq, change.digest))[-_TRAIL:])
 
     def to_json(self) -> str:
@@ -115,14 +113,14 @@ class OrthancSource:
     def _follow(self) -> bool:
         """Take in one page of changes. Return whether there are more."""
         cursor = self._cursor()
-        changes, last, is_done = self._changes(cursor.seq)
+        changes, last, is_done = self._changes(f"since={cursor.seq}&limit={_PAGE}")
         if cursor.aside and self._clock.now() >= self._aside_s:
             cursor = self._try_aside(cursor)
         if changes or last < cursor.seq:
             verified = self._verified(cursor, last)
             if verified != cursor:
                 cursor = verified
-                changes, last, is_done = self._changes(cursor.seq)
+                changes, last, is_done = self._changes(f"since={cursor.seq}&limit={_PAGE}")
         if not changes:
             return False
         with self._spool.association(self._source.name) as association:
@@ -194,12 +192,9 @@ class OrthancSource:
         self._keep_alone(cursor)
         return cursor
 
-    def _changes(self, since: int, limit: int = _PAGE) -> tuple[list[_Change], int, bool]:
-        """Return the changes after a number, the number of the last one, and whether they are all."""
-        return self._read_changes(f"/changes?since={since}&limit={limit}")
-
-    def _read_changes(self, path: str) -> tuple[list[_Change], int, bool]:
-        answer = self._client.ask("GET", path)
+    def _changes(self, query: str) -> tuple[list[_Change], int, bool]:
+        """Return the changes of a query, the number of the last one, and whether they are all."""
+        answer = self._client.ask("GET", f"/changes?{query}")
         document = answer.document()
         try:
             if answer.status != 200:
@@ -217,7 +212,8 @@ class OrthancSource:
         """Return the cursor; an earlier one if the changes that it remembers are not those of the server."""
         if not cursor.trail:
             return cursor
-        there = {one.seq: one.digest for one in self._changes(cursor.trail[0][0] - 1, len(cursor.trail))[0]}
+        changes, _, _ = self._changes(f"since={cursor.trail[0][0] - 1}&limit={len(cursor.trail)}")
+        there = {one.seq: one.digest for one in changes}
         is_other = any(there.get(seq, digest) != digest for seq, digest in cursor.trail)
         if not is_other and last >= cursor.seq:  # missing ones were deleted
             return cursor
@@ -230,7 +226,7 @@ class OrthancSource:
             return Cursor.from_json(text)
         cursor = Cursor()
         if not self._source.history:
-            changes, last, _ = self._read_changes("/changes?last")
+            changes, last, _ = self._changes("last")
             cursor = Cursor(tuple((change.seq, change.digest) for change in changes) or ((last, ""),))
         self._keep_alone(cursor)
         return cursor

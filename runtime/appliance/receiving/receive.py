@@ -128,7 +128,6 @@ class Receiver:
 
     @property
     def associations(self) -> int:
-        """The number of associations that are open."""
         return sum(association.is_established for association in self._server.active_associations)
 
     @property
@@ -137,7 +136,6 @@ class Receiver:
         return self._thread.is_alive() and time.monotonic() - self._server.moved_s < _STUCK_S
 
     def start(self) -> None:
-        """Accept connections, in a thread."""
         self._thread.start()
 
     def stop(self, wait_s: float = 5.0) -> None:
@@ -273,7 +271,6 @@ def _name(association: Association) -> str:
 
 
 def _is_of(peer: Peer, address: str) -> bool:
-    """Return whether the address is the peer's, or of its network."""
     number = ipaddress.ip_address(address)
     mapped = number.ipv4_mapped if isinstance(number, ipaddress.IPv6Address) else None  # of a node that listens on ::
     return (mapped or number) in ipaddress.ip_network(peer.host, strict=False)

@@ -85,7 +85,6 @@ class FolderSource:
         return waiting
 
     def _let_go(self, path: Path) -> None:
-        """Remove a file that was taken in, if that is wanted."""
         try:
             if self._source.remove:
                 path.unlink(missing_ok=True)

@@ -136,7 +136,6 @@ def start(index: Index, clock: Clock, settings: Audit, config: Mapping[str, Any]
 
 
 def stop(index: Index, clock: Clock) -> None:
-    """Note the end of the service, if that is possible."""
     with suppress(IndexFull), index.transaction():
         note(index, clock, "service-stopped")
 
@@ -239,7 +238,6 @@ class _Log:
         self.head = Head(number, sha256, path.name, begin + len(text))
 
     def write(self) -> None:
-        """Append the lines, and wait until they are on the disk."""
         if self._begun is not None:
             _append(self._folder / self._begun, b"\n")
         _append(self._folder / self.head.file, "".join(f"{line}\n" for line in self.lines).encode())

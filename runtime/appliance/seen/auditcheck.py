@@ -50,7 +50,6 @@ class _Line:
     record: dict[str, Any] | None
 
     def follows(self, number: int, sha256: str) -> bool:
-        """Return whether this is the record after the one with this number and hash."""
         return self.record is not None and (self.record["n"], self.record["previous"]) == (number + 1, sha256)
 
     def flaw(self, kind: Kind, message: str) -> Flaw:
@@ -96,7 +95,6 @@ class _Chain:
         return self._end() or Summary(self._count, files, self._repaired, self._first, self._at)
 
     def _take(self, line: _Line, following: _Line | None) -> Flaw | None:
-        """Add a line to the chain, or return what is wrong."""
         record = line.record
         if record is None:
             self._torn.append(line)
@@ -118,7 +116,6 @@ class _Chain:
         return None
 
     def _break(self, line: _Line, record: dict[str, Any], following: _Line | None) -> Flaw:
-        """Return why a record does not continue the chain."""
         number, due = record["n"], self._count + 1
         if following is not None and following.follows(self._count, self._sha256):
             return line.flaw("inserted", "the record belongs to no chain, and the next one goes on without it")
@@ -139,7 +136,6 @@ class _Chain:
         return self._last.flaw("edited", f"record {self._count} was changed after it was written")
 
     def _end(self) -> Flaw | None:
-        """Return what is wrong with the end."""
         if self._head is not None and self._head.n > self._count:
             place = self._torn[0] if self._torn else self._last
             file, number = (place.file, place.number + (not self._torn)) if place else (self._head.file, 1)
@@ -154,5 +150,4 @@ class _Chain:
 
 
 def _previous(line: _Line | None) -> str | None:
-    """Return the hash that a record names as that of the record before it."""
     return None if line is None or line.record is None else str(line.record["previous"])

@@ -49,7 +49,6 @@ class Systemd:
             self._was_ready = self._was_ready or self._is_ready
 
     def stopping(self) -> None:
-        """Tell that the service ends."""
         self._send(["STOPPING=1", "STATUS=ending"])
 
     def _send(self, lines: Sequence[str]) -> bool:

@@ -84,7 +84,6 @@ def studies_by_state(index: Index) -> dict[str, int]:
 
 
 def parked_by_code(index: Index) -> dict[str, int]:
-    """Return the number of parked studies with each code."""
     rows = index.rows("SELECT code, count(*) AS n FROM studies WHERE state = 'parked' GROUP BY code")
     return {row["code"]: row["n"] for row in rows}
 
@@ -139,7 +138,6 @@ def find_study(index: Index, name: str) -> int | None:
 
 
 def show_study(index: Index, study: int) -> dict[str, Any]:
-    """Return a study with its objects, results, deliveries and revisions."""
     objects = index.rows("SELECT * FROM objects WHERE study = ? ORDER BY received_s", study)
     results = index.rows("SELECT * FROM results WHERE study = ? ORDER BY revision, made_s", study)
     deliveries = index.rows("SELECT d.* FROM deliveries d JOIN results r USING (input_key) WHERE r.study = ? "

@@ -25,17 +25,14 @@ from spinescore.runtime.appliance.sending.delivery import (
     EXPIRES_S,
     Outcome,
     Parcel,
+    conclude,
     fault_of,
-    is_superseded,
-    note_delivery,
-    observe_way,
     parcel_of,
     reason_of,
 )
 from spinescore.runtime.appliance.store.counts import add
 from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.places import Places
-from spinescore.runtime.appliance.store.studies import settle
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -162,9 +159,4 @@ def _end(index: Index, clock: Clock, row: sqlite3.Row, fault: Fault | None = Non
         )  # fmt: skip
         if not changed:  # another report came first
             return
-        add(index, "deliveries", row["destination"], fault.code.removeprefix("delivery-") if fault else state)
-        if fault is None:
-            observe_way(index, "committed", row, now)
-        if not is_superseded(index, row):
-            settle(index, clock, row["study"])
-        note_delivery(index, clock, row, fault.code if fault else state)
+        conclude(index, clock, row, state, fault, "committed")

@@ -36,10 +36,9 @@ __all__ = [
     "Destination",
     "Outcome",
     "Parcel",
+    "conclude",
     "fault_of",
     "is_superseded",
-    "note_delivery",
-    "observe_way",
     "parcel_of",
     "reason_of",
 ]
@@ -239,22 +238,14 @@ class Deliverer:
                 "WHERE id = ?", state, unclear, next_s, fault and fault.code,
                 fault.message if fault else outcome.message, now, row["id"],
             )  # fmt: skip
-            add(self._index, "deliveries", name, fault.code.removeprefix("delivery-") if fault else outcome.kind)
-            if outcome.kind == "sent":
-                observe_way(self._index, "delivered", row, now)
-            if not is_superseded(self._index, row):
-                settle(self._index, self._clock, row["study"])
-            if fault is not None:
-                note_delivery(self._index, self._clock, row, fault.code, reason=outcome.message)
-            elif outcome.kind == "sent":
-                note_delivery(self._index, self._clock, row, "delivered")
+            end = "delivered" if outcome.kind == "sent" else None
+            conclude(self._index, self._clock, row, outcome.kind, fault, end, outcome.message)
         self._is_open = False
         # The file's own attempts do not count: one that the destination cannot take must not hold up the others.
         self._held_until_s = now + _wait_s(max(0, self._unreached - 1)) if outcome.kind == "later" else 0.0
 
 
 def _wait_s(attempts: int) -> float:
-    """Return the seconds before the next attempt."""
     return min(_LONGEST_WAIT_S, _FIRST_WAIT_S * (1 << min(attempts, 10)))
 
 
@@ -264,17 +255,24 @@ def parcel_of(places: Places, row: sqlite3.Row) -> Parcel:
     return Parcel(path, row["kind"], row["sha256"], row["sop_instance_uid"], row["uid"], row["of_revision"])
 
 
-def observe_way(index: Index, end: str, row: sqlite3.Row, now: float) -> None:
-    """Note how long a file's way took, within a transaction. What is delivered again by hand has no such time."""
-    if row["first_s"] <= row["made_s"] and not is_superseded(index, row):
-        observe(index, f"received_to_{end}_seconds", now - row["last_s"], row["destination"])
+def conclude(
+    index: Index, clock: Clock, row: sqlite3.Row, result: str, fault: Fault | None, end: str | None,
+    reason: str | None = None,
+) -> None:  # fmt: skip
+    """Count the result of a delivery within a transaction, and note what it means for its study.
 
-
-def note_delivery(index: Index, clock: Clock, row: sqlite3.Row, event: str, **more: object) -> None:
-    """Note in the audit log what happened to a delivery, within a transaction."""
-    audit.note(index, clock, event, study=row["study"], destination=row["destination"], file=row["file"],
-               input_key=row["input_key"], sha256=row["sha256"], sop_instance_uid=row["sop_instance_uid"],
-               **more)  # fmt: skip
+    `end` is the event of its end, if that was reached. It is timed, unless it was delivered again by hand.
+    """
+    add(index, "deliveries", row["destination"], fault.code.removeprefix("delivery-") if fault else result)
+    superseded = is_superseded(index, row)
+    if end and not fault and row["first_s"] <= row["made_s"] and not superseded:
+        observe(index, f"received_to_{end}_seconds", clock.now() - row["last_s"], row["destination"])
+    if not superseded:
+        settle(index, clock, row["study"])
+    if event := fault.code if fault else end:
+        audit.note(index, clock, event, study=row["study"], destination=row["destination"], file=row["file"],
+                   input_key=row["input_key"], sha256=row["sha256"], sop_instance_uid=row["sop_instance_uid"],
+                   reason=reason if fault else None)  # fmt: skip
 
 
 def is_superseded(index: Index, row: sqlite3.Row) -> bool:

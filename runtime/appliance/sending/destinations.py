@@ -31,14 +31,10 @@ _BATCH = 200
 def open_destination(destination: Destination, config: Config, clock: Clock, places: Places) -> Place:
     """Return the place that a table `destination` means. Raises `OSError` for files of TLS."""
     name = destination.name
-    if destination.kind == "stow":
-        from spinescore.runtime.appliance.sending.sendstow import StowDestination
+    if destination.kind in ("stow", "orthanc"):
+        from spinescore.runtime.appliance.sending.sendweb import OrthancDestination, StowDestination
 
-        return StowDestination(name, destination.web)
-    if destination.kind == "orthanc":
-        from spinescore.runtime.appliance.sending.sendorthanc import OrthancDestination
-
-        return OrthancDestination(name, destination.web)
+        return (StowDestination if destination.kind == "stow" else OrthancDestination)(name, destination.web)
     if destination.kind == "folder":
         return FolderDestination(name, Path(str(destination.path)))
     from spinescore.runtime.appliance.sending.senddicom import Archive, DicomDestination

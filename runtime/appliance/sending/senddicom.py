@@ -145,7 +145,6 @@ class DicomDestination(Destination):
             self.close()
 
     def close(self) -> None:
-        """Release the association."""
         association, self._association = self._association, None
         if association is not None and association.is_established:
             with Deadline(_EXCHANGE_S) as deadline:

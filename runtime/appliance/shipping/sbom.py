@@ -73,7 +73,6 @@ def _component(wheel: Wheel) -> dict[str, Any]:
 
 
 def _networks(own: Wheel) -> Iterator[dict[str, Any]]:
-    """Yield a component for each network of the bundles in our wheel."""
     with zipfile.ZipFile(own.path) as archive:
         for member in sorted(archive.namelist()):
             if match := _NETWORK.fullmatch(member):

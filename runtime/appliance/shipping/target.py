@@ -39,7 +39,6 @@ class Target:
 
     @cached_property
     def platforms(self) -> list[str]:
-        """The platforms whose wheels run there, the newest first."""
         return list(self._platforms())
 
     def _platforms(self) -> Iterator[str]:
@@ -50,7 +49,6 @@ class Target:
 
     @cached_property
     def tags(self) -> frozenset[tags.Tag]:
-        """The tags of the wheels that run there."""
         own = tags.cpython_tags(self.python, platforms=self.platforms)
         interpreter = "cp{}{}".format(*self.python)
         built_here = tags.Tag("py3", "none", f"linux_{self.machine}")  # our own wheel: no index takes one of this tag
@@ -88,6 +86,5 @@ def parse_target(platform: str, python: str) -> Target:
 
 
 def here() -> tuple[str, str]:
-    """Return the options that mean this machine's processor and Python."""
     machine = "aarch64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
     return f"manylinux_2_{_GLIBC}_{machine}", "{}.{}".format(*sys.version_info[:2])

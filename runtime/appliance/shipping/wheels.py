@@ -49,7 +49,6 @@ class Wheel:
 
     @property
     def requirements(self) -> Iterator[Requirement]:
-        """The packages that it requires, with all markers."""
         return (Requirement(line) for line in self.metadata.get_all("Requires-Dist") or ())
 
 
@@ -150,7 +149,6 @@ def needs_of(wheels: Iterable[Wheel], root: str, target: Target) -> dict[str, se
 
 
 def _requirements(wheel: Wheel, extra: str, target: Target) -> Iterator[Requirement]:
-    """Yield what a wheel with one of its extras requires on the target."""
     environment = {**target.environment, "extra": extra}
     try:
         for requirement in wheel.requirements:

@@ -41,7 +41,6 @@ def add(index: Index, name: str, *labels: str, by: float = 1) -> None:
 
 
 def observe(index: Index, name: str, seconds: float, *labels: str) -> None:
-    """Add a value to a histogram, within a transaction."""
     limits = BUCKETS_S[name]
     add(index, f"{name}_bucket", *labels, repr(limits[bisect_left(limits, seconds)]))
     add(index, f"{name}_sum", *labels, by=max(0.0, seconds))
@@ -84,7 +83,6 @@ def tally(index: Index, kind: str) -> dict[str, int]:
 
 
 def histogram(index: Index, name: str, expected: Iterable[Labels] = ()) -> Mapping[Labels, Histogram]:
-    """Return the histograms of a name by their labels."""
     counts: dict[Labels, dict[float, float]] = {labels: {} for labels in expected}
     for (*labels, limit), value in counters(index, f"{name}_bucket").items():
         counts.setdefault(tuple(labels), {})[float(limit)] = value

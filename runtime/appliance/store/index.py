@@ -183,14 +183,12 @@ class Index:
 
     @property
     def folder(self) -> Path:
-        """The folder that the index is in."""
         return self._path.parent
 
     def close(self) -> None:
         self._connection.close()
 
     def rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
-        """Return the rows of a query."""
         return self._connection.execute(query, values).fetchall()
 
     def one(self, query: str, *values: Any) -> Any:
@@ -252,7 +250,6 @@ class Index:
         return None if row is None else str(row["value"])
 
     def keep(self, name: str, value: str) -> None:
-        """Keep a fact, within a transaction."""
         self.change("INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
                     name, value)  # fmt: skip
 

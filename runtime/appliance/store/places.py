@@ -42,15 +42,12 @@ class Places:
         self.views = root / "views"  # pictures that readers look at
 
     def object(self, sha256: str) -> Path:
-        """Return the place of a received object."""
         return self.objects / sha256[:2] / f"{sha256}.dcm"
 
     def quarantined(self, sha256: str) -> Path:
-        """Return the place of an object that is kept apart."""
         return self.quarantine / f"{sha256}.dcm"
 
     def free_bytes(self) -> int:
-        """Return the bytes that are free on the spool's disk."""
         return shutil.disk_usage(self.root).free
 
     def has_room(self, byte_count: int = 0) -> bool:
@@ -161,7 +158,6 @@ def locked(places: Places, wait_s: float = 5.0) -> Iterator[int]:
 
 
 def is_running(places: Places) -> bool:
-    """Return whether a service holds the spool now."""
     if not places.lock.exists():
         return False
     descriptor = os.open(places.lock, os.O_RDONLY)

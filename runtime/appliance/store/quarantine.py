@@ -50,7 +50,6 @@ def recover_quarantine(places: Places, index: Index, clock: Clock) -> None:
 
 
 def quarantine_bytes(places: Places) -> int:
-    """Return the size of all files in quarantine."""
     return sum(_sizes(places).values())
 
 

@@ -80,7 +80,6 @@ class Spool:
                 raise
 
     def end(self, association: Association) -> None:
-        """Let the association's studies wait for it no more."""
         if association.number is not None:
             with self.index.transaction():
                 self.index.change("UPDATE associations SET closed_s = ? WHERE id = ?", self._clock.now(),

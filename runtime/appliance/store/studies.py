@@ -133,7 +133,6 @@ def input_key(bundle_sha256: str, settings: object, objects: Iterable[tuple[str,
 
 
 def change_state(index: Index, clock: Clock, study: int, state: str) -> None:
-    """Change a study's state within a transaction."""
     index.change("UPDATE studies SET state = ?, code = NULL, message = NULL, changed_s = ? WHERE id = ?",
                  state, clock.now(), study)  # fmt: skip
 

@@ -35,7 +35,6 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 
 def keep_summary(index: Index, input_key: str, summary: dict[str, Any]) -> None:
-    """Keep the summary of a result, within a transaction."""
     index.insert("summaries", input_key=input_key, **summary)
 
 

@@ -4,8 +4,7 @@
     limits     how many connections there are, how large a head is, and how long each may take
     app        the application: its routes, and errors as problems (RFC 9457)
     access     who may ask for which path
-    health     whether the service lives and is ready, its state and version
-    metrics    what Prometheus reads
+    health     whether the service lives and is ready, its state and version, and what Prometheus reads
     scoring    a console's call: pixels in, the report out
     consolebody    the same for the C library, whose study and report are structs
     studies    studies that are sent, listed, shown and taken up again

@@ -160,8 +160,6 @@ class Guard:
 
 
 def _with_headers(send: Send) -> Send:
-    """Return a `send` that adds the headers of all answers."""
-
     async def add(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)

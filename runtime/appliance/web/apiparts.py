@@ -29,7 +29,6 @@ _PROBLEMS = {
 
 
 def get(summary: str, responses: Json) -> Json:
-    """Return a path that is only read."""
     return {"get": call(summary, responses)}
 
 
@@ -44,12 +43,10 @@ def problems(statuses: Iterable[str]) -> Json:
 
 
 def answer(description: str, schema: Json) -> Json:
-    """Return an answer in JSON."""
     return content(description, "application/json", schema)
 
 
 def content(description: str, media_type: str, schema: Json) -> Json:
-    """Return an answer of a media type."""
     return {"description": description, "content": {media_type: {"schema": schema}}}
 
 
@@ -64,17 +61,14 @@ def an_object(**properties: Json) -> Json:
 
 
 def array(items: Json) -> Json:
-    """Return the schema of an array."""
     return {"type": "array", "items": items}
 
 
 def or_null(schema: Json) -> Json:
-    """Return the schema of a value that may be null."""
     return {"anyOf": [schema, {"type": "null"}]}
 
 
 def ref(name: str) -> Json:
-    """Return a reference to a schema of the document."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 

@@ -11,8 +11,7 @@ from starlette.routing import Route
 from spinescore.runtime.appliance.web.access import Guard
 from spinescore.runtime.appliance.web.consoles import WorkCalls
 from spinescore.runtime.appliance.web.events import events_routes
-from spinescore.runtime.appliance.web.health import health_routes
-from spinescore.runtime.appliance.web.metrics import metrics_routes
+from spinescore.runtime.appliance.web.health import health_routes, metrics_routes
 from spinescore.runtime.appliance.web.openapi import document
 from spinescore.runtime.appliance.web.pages import pages_routes
 from spinescore.runtime.appliance.web.problems import HANDLERS
@@ -30,7 +29,6 @@ async def _describe(request: Request) -> JSONResponse:
 
 
 def make_app(site: Site) -> Starlette:
-    """Return the application of a running service."""
     limit, calls = site.config.http.max_body_mb << 20, WorkCalls(site.consoles)
     app = Starlette(
         routes=[

@@ -78,7 +78,6 @@ async def small_body(request: Request, limit: int) -> bytes:
 
 
 async def _take(request: Request, body: Body, places: Places, limit: int) -> None:
-    """Write the body to its files as it arrives."""
     declared = request.headers.get("content-length", "0")
     size = int(declared) if declared.isascii() and declared.isdecimal() else 0
     taken = 0
@@ -104,7 +103,6 @@ def _late() -> Problem:
 
 
 def _no_space() -> Problem:
-    """Return the problem of a full disk."""
     text = "the service's disk has less free space than its reserve; free space there, and send the study again"
     return Problem(503, Fault("no-space", text), RETRY_LATER)
 
@@ -122,5 +120,4 @@ def form_or_file(request: Request, folder: Path, files: tuple[str, ...], most: i
 
 
 def wrong_type(types: str) -> Problem:
-    """Return the problem of a request whose body is of none of the `types`."""
     return Problem(415, Fault("http-request", f"the Content-Type is none of {types}"))

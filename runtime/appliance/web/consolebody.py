@@ -71,7 +71,6 @@ class Packed(Files):
         return size
 
     def check(self) -> None:
-        """Raise Malformed if the body is not whole."""
         if self.request is None or self._coming:
             raise Malformed("the body ends before its last view does; send it again")
 

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from spinescore.runtime import durable
 from spinescore.runtime.appliance.clock import Clock
@@ -26,19 +26,15 @@ from spinescore.runtime.appliance.work.consolequeue import MOST_WAITING
 from spinescore.runtime.appliance.work.reviewjob import ReviewJob, WebJob, name_of
 from spinescore.runtime.documents import document_of
 
-__all__ = ["Busy", "Consoles", "GaveUp", "WorkCalls"]
+__all__ = ["Consoles", "GaveUp", "WorkCalls"]
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 60.0
 
 Outcome = tuple[str | None, str | None]  # a code and a sentence; both None if the study was scored
 
 
-class Busy(Exception):
-    """So many calls are being served that another one would only wait."""
-
-
-class GaveUp(Exception):
-    """The caller has disconnected."""
+class GaveUp(ClientDisconnect):
+    """The caller has disconnected while its job was done."""
 
 
 class Consoles:
@@ -59,7 +55,6 @@ class Consoles:
         return self
 
     def hear(self, message: dict[str, Any]) -> None:
-        """Take a message of the supervisor."""
         if "console" in message and self._loop is not None:
             self._loop.call_soon_threadsafe(self._end, message["console"], (message["code"], message["message"]))
 
@@ -70,10 +65,10 @@ class Consoles:
 
     @asynccontextmanager
     async def call(self) -> AsyncIterator[tuple[str, Path]]:
-        """Yield the key of a call and a folder for its files, which is removed at the end. Raises Busy."""
+        """Yield the key of a call and a folder for its files, which is removed at the end. Raises Problem."""
         self._loop = asyncio.get_running_loop()
         if self._calls > MOST_WAITING:
-            raise Busy
+            raise busy(_BUSY)
         key = f"{int(self._clock.now())}-{secrets.token_hex(16)}"
         folder = self._places.incoming / f"{key}{SUFFIX}"
         self._calls += 1
@@ -165,7 +160,5 @@ class WorkCalls:
                     status = status_of(code)
                     raise Problem(status, Fault(code, message or ""), RETRY_SOON if status == 503 else None)
                 yield folder
-        except Busy:
-            raise busy(_BUSY) from None
         finally:
             self._count -= 1

@@ -34,7 +34,6 @@ _Change = tuple[int, str]  # its number, and the event as it is sent
 
 
 def events_routes(site: Site) -> list[Route]:
-    """Return the route of events."""
     listeners = 0
 
     def ask() -> list[_Change]:

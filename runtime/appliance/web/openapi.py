@@ -35,7 +35,6 @@ _BODY = ("400", "408", "413", "415", "503")  # problems of calls with files
 
 
 def document() -> Json:
-    """Return the whole description."""
     return {
         "openapi": "3.1.0",
         "info": {

@@ -33,8 +33,6 @@ _OF_PAGE = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer"
 
 
 def pages_routes(site: Site) -> list[Route]:
-    """Return the routes of the review page."""
-
     async def root(request: Request) -> Response:
         return RedirectResponse("/review")
 

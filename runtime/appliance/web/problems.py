@@ -35,22 +35,18 @@ class Problem(Exception):
 
 
 def malformed(sentence: str) -> Problem:
-    """Return the problem of a request that has to be corrected."""
     return Problem(400, Fault("http-request", sentence))
 
 
 def unknown(sentence: str) -> Problem:
-    """Return the problem of a request for an object that is not there."""
     return Problem(404, Fault("http-request", sentence))
 
 
 def busy(sentence: str) -> Problem:
-    """Return the problem of a service that has enough to do."""
     return Problem(503, Fault("http-busy", sentence), RETRY_SOON)
 
 
 def document_of_problem(status: int, fault: Fault) -> dict[str, Any]:
-    """Return the object that tells of an error."""
     return {"type": f"urn:spinescore:code:{fault.code}", "title": HTTPStatus(status).phrase, "status": int(status),
             "detail": fault.message, "code": fault.code, "next_step": CODES[fault.code].next_step}  # fmt: skip
 

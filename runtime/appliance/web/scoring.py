@@ -10,19 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.store.places import Places
 from spinescore.runtime.appliance.web.bodies import Body, form_or_file, query_of, whole_body
-from spinescore.runtime.appliance.web.consoles import Busy, Consoles, GaveUp
+from spinescore.runtime.appliance.web.consoles import Consoles
 from spinescore.runtime.appliance.web.pages import file_response
-from spinescore.runtime.appliance.web.problems import RETRY_SOON, busy, disconnect, malformed, problem, status_of
+from spinescore.runtime.appliance.web.problems import RETRY_SOON, disconnect, malformed, problem, status_of
 from spinescore.runtime.appliance.web.upload import DICOM, FRAME, ZIP, Malformed, Part
 from spinescore.runtime.appliance.work.consolejob import ANSWER, ConsoleJob, View
-from spinescore.runtime.appliance.work.consolequeue import MOST_WAITING
 from spinescore.runtime.console.wire import REQUEST
 from spinescore.runtime.documents import read
 from spinescore.runtime.fields import OPTIONAL, Length, Within
@@ -90,19 +89,12 @@ _KEY = re.compile(r"[0-9]{1,15}-[0-9a-f]{32}")
 
 
 def scoring_routes(consoles: Consoles, places: Places, max_body_bytes: int) -> list[Route]:
-    """Return the routes of a console's calls."""
-
     async def score(request: Request) -> Response:
-        try:
-            async with consoles.call() as (key, folder):
-                body, options = await _read(request, folder, places, max_body_bytes)
-                job = _job(key, folder, body, options)
-                code, message = await consoles.score(job, disconnect(request.receive))
-                return await _answer(consoles, job, code, message or "")
-        except Busy:
-            raise busy(f"{MOST_WAITING + 1} calls of consoles are being served already; send the study again") from None
-        except (GaveUp, ClientDisconnect):
-            return Response(status_code=400)  # nobody gets it
+        async with consoles.call() as (key, folder):
+            body, options = await _read(request, folder, places, max_body_bytes)
+            job = _job(key, folder, body, options)
+            code, message = await consoles.score(job, disconnect(request.receive))
+            return await _answer(consoles, job, code, message or "")
 
     async def result(request: Request) -> Response:
         key = request.path_params["key"]
@@ -172,7 +164,6 @@ def _header(name: str, parts: dict[str, Part]) -> Part:
 
 
 async def _answer(consoles: Consoles, job: ConsoleJob, code: str | None, message: str) -> Response:
-    """Return the answer for a job that is over."""
     path = Path(job.folder) / ANSWER
     if code is None:
         content = path.read_bytes()

@@ -23,8 +23,7 @@ from spinescore.runtime.appliance.web.consolebody import PackedAnswers
 from spinescore.runtime.appliance.web.limits import LimitedProtocol
 from spinescore.runtime.errors import SpineScoreError
 
-__all__ = ["Listener", "make_server", "open_sockets", "open_tcp_socket", "open_unix_socket", "serve_http",
-           "socket_path"]  # fmt: skip
+__all__ = ["Listener", "make_server", "open_sockets", "open_tcp_socket", "open_unix_socket", "socket_path"]  # fmt: skip
 
 BACKLOG = 1024  # connections that the system keeps while a crowd is let in
 _MODE = 0o660  # the owner and the group; uvicorn's own sockets are open to all users
@@ -158,7 +157,6 @@ def open_sockets(config: Config) -> list[Listener]:
 
 
 def socket_path(config: Config) -> Path:
-    """Return the path of the unix socket: that of the configuration, or `http.sock` in the spool."""
     return Path(config.http.socket or Path(config.spool.path) / "http.sock")
 
 
@@ -168,8 +166,3 @@ def make_server(app: Starlette, listeners: list[Listener], alive: Callable[[], N
     settings = uvicorn.Config(PackedAnswers(app), http=LimitedProtocol, loop="asyncio", ws="none", lifespan="off",
                               log_config=None, access_log=False, server_header=False, proxy_headers=False)  # fmt: skip
     return _Server(settings, listeners, alive)
-
-
-def serve_http(app: Starlette, listeners: list[Listener], alive: Callable[[], None]) -> None:
-    """Serve until this process ends; `alive` is called once a second."""
-    make_server(app, listeners, alive).run()

@@ -67,7 +67,6 @@ class _Outcome:
 
 
 def studies_routes(site: Site) -> list[Route]:
-    """Return the routes of studies."""
     calls = asyncio.Semaphore(_MOST_CALLS)
 
     async def receive(request: Request) -> Response:

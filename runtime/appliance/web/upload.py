@@ -86,7 +86,6 @@ class Files:
             left = left[self._file.write(left) or 0 :]
 
     def close(self) -> None:
-        """Close the file that is open."""
         file, self._file = self._file, None
         if file is not None:
             file.close()
@@ -104,7 +103,6 @@ class Whole(Files):
         self.add(chunk)
 
     def check(self) -> None:
-        """Raise Malformed if the body is not whole."""
         if not self.parts[0].byte_count:
             raise Malformed("the body is empty; send a DICOM file or a zip archive of some")
 
@@ -135,7 +133,6 @@ class Multipart(Files):
                             "make both") from None  # fmt: skip
 
     def check(self) -> None:
-        """Raise Malformed if the body is not whole."""
         if not self._ended:
             raise Malformed("the body ends before its last boundary; send it again")
         if not self.parts:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -19,7 +19,7 @@ from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.places import Places
 from spinescore.runtime.appliance.store.resultset import JobObject
 from spinescore.runtime.appliance.store.summaries import LATEST
-from spinescore.runtime.appliance.web.consoles import GaveUp, WorkCalls
+from spinescore.runtime.appliance.web.consoles import WorkCalls
 from spinescore.runtime.appliance.web.problems import unknown
 from spinescore.runtime.appliance.web.shown import asked, number_of, radiographs_of
 from spinescore.runtime.appliance.web.site import Site
@@ -32,8 +32,6 @@ _MOST_KEPT = 12
 
 
 def views_routes(site: Site, calls: WorkCalls) -> list[Route]:
-    """Return the route of views."""
-
     async def view(request: Request) -> Response:
         number, region = number_of(request), request.path_params["region"]
         one = await asked(site, lambda index: _object_of(site, index, number, region))
@@ -41,13 +39,10 @@ def views_routes(site: Site, calls: WorkCalls) -> list[Route]:
         kept = site.places.views / one.sha256
         with suppress(FileNotFoundError):
             return await asyncio.to_thread(_answer, kept, tag)
-        try:
-            async with calls.done(partial(ReviewJob, objects=(one,)), request) as folder:
-                answer = await asyncio.to_thread(_answer, folder / VIEW, tag)
-                await asyncio.to_thread(_keep, site.places, folder / VIEW, kept)
-                return answer
-        except (GaveUp, ClientDisconnect):
-            return Response(status_code=400)  # nobody gets it
+        async with calls.done(partial(ReviewJob, objects=(one,)), request) as folder:
+            answer = await asyncio.to_thread(_answer, folder / VIEW, tag)
+            await asyncio.to_thread(_keep, site.places, folder / VIEW, kept)
+            return answer
 
     return [Route("/v1/studies/{number}/views/{region}", view)]
 

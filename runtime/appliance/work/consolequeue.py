@@ -36,7 +36,6 @@ class ConsoleQueue:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no job waits or is at the worker."""
         return self.current is None and not self._waiting
 
     def hear(self, message: dict[str, Any], *, ready: bool) -> str | None:
@@ -80,7 +79,6 @@ class ConsoleQueue:
         self._say(job, fault)
 
     def refuse_waiting(self, fault: Fault) -> None:
-        """Answer every job that waits."""
         while self._waiting:
             self._say(self._waiting.popleft(), fault)
 

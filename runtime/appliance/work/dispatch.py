@@ -39,17 +39,14 @@ class ProcessWorker(Child):
         self._score, self._bundle_sha256 = score, bundle_sha256
 
     def open(self) -> None:
-        """Start the process and have it open the bundle."""
         score = self._score
         self.start({"bundle": score.bundle, "sha256": self._bundle_sha256, "device": score.device,
                     "strict": score.strict})  # fmt: skip
 
     def give(self, job: Job) -> None:
-        """Give it a job."""
         self.send({"study": document_of(job)})
 
     def give_console(self, job: WebJob) -> None:
-        """Give it the job of a console or a reader."""
         self.send({name_of(job): document_of(job)})
 
     def cancel(self, key: str) -> None:

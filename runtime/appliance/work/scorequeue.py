@@ -36,7 +36,6 @@ class ScoreQueue:
         self._bundle_sha256 = bundle_sha256
 
     def advance(self) -> None:
-        """Make studies due that need not wait any longer."""
         advance(self._index, self._clock, self._config.study)
 
     def take(self) -> tuple[Job, bool] | None:
@@ -95,7 +94,6 @@ class ScoreQueue:
         )  # fmt: skip
 
     def _seen(self, study: sqlite3.Row) -> str | None:
-        """Return the file of the report that the reader saw who began this revision."""
         row = self._index.one(
             "SELECT r.input_key FROM reviews v JOIN results r ON r.study = v.study AND r.revision = v.base WHERE "
             "v.study = ? AND v.revision = ? AND v.correction IS NOT NULL", study["id"], study["revision"],

@@ -30,7 +30,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from spinescore.runtime.appliance.store.places import FULL
 from spinescore.runtime.appliance.store.resultset import Job, JobFault, Score, make_results
@@ -83,23 +83,18 @@ def main(request: str) -> None:
         order = jobs.next(_IDLE_BEAT_S)
         if order is None:
             say(beat="idle", checking=scorer.is_checking)
-        elif isinstance(order.job, Job):
-            goes_on = do_job(order.job, score, say)
+        elif isinstance(order[0], Job):
+            goes_on = do_job(order[0], score, say)
         else:
-            goes_on = do_console(order.job, score, say, order.cancel)
+            goes_on = do_console(order[0], score, say, order[1])
     sys.exit(1)
-
-
-class _Order(NamedTuple):
-    job: Job | WebJob
-    cancel: threading.Event
 
 
 class _Jobs:
     """The jobs that the parent gave, in their order."""
 
     def __init__(self) -> None:
-        self._orders: queue.Queue[_Order] = queue.Queue()
+        self._orders: queue.Queue[tuple[Job | WebJob, threading.Event]] = queue.Queue()
         self._cancels: dict[str, threading.Event] = {}  # of the console's job that came last
 
     def hear(self, message: Message) -> None:
@@ -112,11 +107,11 @@ class _Jobs:
         for name in JOBS.keys() & message.keys():
             job = read(JOBS[name], message[name])
             self._cancels = {job.key: cancel}
-            self._orders.put(_Order(job, cancel))
+            self._orders.put((job, cancel))
         if "study" in message:
-            self._orders.put(_Order(read(Job, message["study"]), cancel))
+            self._orders.put((read(Job, message["study"]), cancel))
 
-    def next(self, wait_s: float) -> _Order | None:
+    def next(self, wait_s: float) -> tuple[Job | WebJob, threading.Event] | None:
         """Return the next job; None if none came within `wait_s` seconds."""
         try:
             return self._orders.get(timeout=wait_s)
@@ -124,16 +119,21 @@ class _Jobs:
             return None
 
 
-def do_job(job: Job, score: Score, say: Say) -> bool:
-    """Do one job and say how it ended. Return False if this process should end, so that the next one is new."""
-    engine = ""
+class _Noted:
+    """Scores studies, and keeps the name of the engine that did it last."""
 
-    def noted(study: Study, **more: Any) -> StudyReport:
-        nonlocal engine
-        report = score(study, **more)
-        engine = _engine_of(report.device)
+    def __init__(self, score: Score) -> None:
+        self._score, self.engine = score, ""
+
+    def __call__(self, study: Study, **more: Any) -> StudyReport:
+        report = self._score(study, **more)
+        self.engine = _engine_of(report.device)
         return report
 
+
+def do_job(job: Job, score: Score, say: Say) -> bool:
+    """Do one job and say how it ended. Return False if this process should end, so that the next one is new."""
+    noted = _Noted(score)
     failed = partial(say, failed=job.input_key)
     try:
         make_results(job, noted, lambda step: say(beat=step))
@@ -147,19 +147,13 @@ def do_job(job: Job, score: Score, say: Say) -> bool:
         failed(code="worker-crashed", message=f"scoring the study failed ({type(error).__name__})", again=True)
         return False
     else:
-        say(done=job.input_key, engine=engine)
+        say(done=job.input_key, engine=noted.engine)
     return True
 
 
 def do_console(job: WebJob, score: Score, say: Say, cancel: threading.Event) -> bool:
     """Do the job of a console or a reader and say how it ended. Return False if this process should end."""
-    engine = ""
-
-    def noted(study: Study, **more: Any) -> StudyReport:
-        nonlocal engine
-        report = score(study, cancel=cancel, **more)
-        engine = _engine_of(report.device)
-        return report
+    noted = _Noted(partial(score, cancel=cancel))
 
     def beat(step: str) -> None:
         if cancel.is_set():
@@ -184,7 +178,7 @@ def do_console(job: WebJob, score: Score, say: Say, cancel: threading.Event) -> 
         fault = ("no-space", "the spool's disk is full; free space there") if full else (
             "worker-crashed", f"scoring the study failed ({type(error).__name__})")  # fmt: skip
     code, message = fault or (None, None)
-    say(answered=job.key, code=code, message=message, engine=engine)
+    say(answered=job.key, code=code, message=message, engine=noted.engine)
     return goes_on
 
 

@@ -38,8 +38,7 @@ from spinescore.runtime.appliance.configuration.endpoints import Web
 from spinescore.runtime.appliance.fault import Denied
 from spinescore.runtime.appliance.sending.delivery import SENT, Outcome, Parcel
 from spinescore.runtime.appliance.sending.senddicom import Archive, DicomDestination
-from spinescore.runtime.appliance.sending.sendorthanc import OrthancDestination
-from spinescore.runtime.appliance.sending.sendstow import StowDestination
+from spinescore.runtime.appliance.sending.sendweb import OrthancDestination, StowDestination
 
 
 def parcels(folder: Path) -> list[Parcel]:

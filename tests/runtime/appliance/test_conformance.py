@@ -28,7 +28,7 @@ from spinescore.runtime.appliance.receiving.receive import (
     Receiver,
 )
 from spinescore.runtime.appliance.sending.senddicom import SENT_CLASSES, SENT_SYNTAXES
-from spinescore.runtime.appliance.sending.sendstow import REFUSALS
+from spinescore.runtime.appliance.sending.sendweb import REFUSALS
 
 PAGE = Path(__file__).parents[3] / "docs" / "conformance.md"
 

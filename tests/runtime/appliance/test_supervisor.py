@@ -41,7 +41,7 @@ def test_a_process_that_is_silent_is_ended_and_started_again(process):
     while not process.moved_since(before_s - 1.0) and time.monotonic() < deadline:
         process.step()
         time.sleep(0.05)
-    first = process._child.pid
+    first = process.pid
     os.kill(first, signal.SIGSTOP)
     time.sleep(0.1)
     process.step()  # what it said before
@@ -51,21 +51,21 @@ def test_a_process_that_is_silent_is_ended_and_started_again(process):
     assert process.silent_s() is None
     assert process.moved_since(process.clock.now())  # the supervisor has it in hand
     process.step()
-    assert process._child.pid is None
+    assert process.pid is None
     process.clock.pass_s(1.0)
     until_heard(process)
-    assert process._child.pid != first
+    assert process.pid != first
 
 
 def test_a_process_that_fails_again_and_again_is_started_later_and_later(process):
     waits = []
     for _ in range(4):
         process.step()
-        process._child._process.kill()
-        process._child._process.wait()
+        process._process.kill()
+        process._process.wait()
         assert process.step()
         waited = 0
-        while process._child.pid is None:
+        while process.pid is None:
             process.clock.pass_s(0.5)
             waited += 0.5
             process.step()

@@ -9,7 +9,7 @@ from spinescore.runtime.appliance.recovery import clean
 from spinescore.runtime.appliance.seen.status import oldest_waiting_s, parked_by_code, status
 from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.supervisor import _is_idle
-from spinescore.runtime.appliance.web.metrics import families, metrics_text
+from spinescore.runtime.appliance.web.health import families, metrics_text
 
 pytest.importorskip("prometheus_client")
 

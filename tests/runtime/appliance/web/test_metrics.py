@@ -14,7 +14,7 @@ from spinescore.runtime.appliance.seen.ready import Alive, write_alive
 from spinescore.runtime.appliance.seen.status import deliver_again
 from spinescore.runtime.appliance.sending.delivery import Outcome
 from spinescore.runtime.appliance.store.counts import BUCKETS_S, Tally, add, counters, histogram, observe
-from spinescore.runtime.appliance.web.metrics import families, metrics_text
+from spinescore.runtime.appliance.web.health import families, metrics_text
 
 Key = tuple[str, frozenset]
 
