@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
@@ -13,7 +10,7 @@ from typing import Any, Protocol
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.caller import Caller
 from spinescore.runtime.logs import OPENING
-from spinescore.runtime.machine.processes import ending, worker_command
+from spinescore.runtime.machine.child import Child
 from spinescore.runtime.opening.request import Request
 
 __all__ = ["Build", "Job"]
@@ -56,28 +53,18 @@ class Build:
         self.job, self._bundle, self._progress = job, bundle, progress
         self._answer: dict[str, Any] = {}
         self._given_up = False
-        self._process: subprocess.Popen[str] | None = None
-        self._listener = threading.Thread(target=self._listen, name="spinescore-build", daemon=True)
+        self._child = Child("spinescore.runtime.opening.builder", on_message=self._hear, is_quiet=True)
         more = {} if aside is None else {"aside": aside}
-        request = json.dumps({"bundle": str(bundle.folder.absolute()), **more, **asdict(job)})  # type: ignore[call-overload]
         OPENING.debug("begun, in a process of its own: %s", job.sentence)
         try:
             job.begin(bundle)
-            self._process = subprocess.Popen(
-                _command(request),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                encoding="utf-8",
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-            )
+            self._child.start({"bundle": str(bundle.folder.absolute()), **more, **asdict(job)})  # type: ignore[call-overload]
         except OSError as error:
             self._answer = {"accepted": False, "reason": f"No process can be started ({error.strerror})."}
-        self._listener.start()
 
     @property
     def finished(self) -> bool:
-        return not self._listener.is_alive()
+        return self._child.ended() is not None
 
     @property
     def judged(self) -> bool:
@@ -94,34 +81,24 @@ class Build:
 
         There is no warning if the process was closed before its end. Raises `Cancelled` if the caller gives up.
         """
-        while self._listener.is_alive():
+        while (
+            end := self._child.ended(_LOOK_S)
+        ) is None:  # not without end: Ctrl-C would not interrupt that on Windows
             if caller is not None:
                 caller.go_on("the engines that another process works on")
-            self._listener.join(_LOOK_S)  # not without end: Ctrl-C would not interrupt that on Windows
         if self._answer.get("accepted") is True:
             OPENING.debug("an engine was accepted")
             return ()
         if self._given_up and not self._answer:
             return ()
-        reason = str(self._answer.get("reason") or f"The builder ended with {self._ending()}.")[:_LONGEST_REASON]
+        reason = str(self._answer.get("reason") or f"The builder ended with {end}.")[:_LONGEST_REASON]
         OPENING.debug("no engine was accepted: %s", reason)
         return (self.job.failed(self._bundle, reason),)
 
     def close(self) -> None:
         """End the process if it still runs. Closing twice is no error."""
-        process, self._process = self._process, None
-        if process is None:
-            return
         self._given_up = True
-        assert process.stdin is not None
-        process.stdin.close()
-        try:
-            process.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if self._listener is not threading.current_thread():  # if `progress` closes a scorer
-            self._listener.join(_END_S)  # no longer: it may be in `progress`, which may wait for this thread
+        self._child.kill(_END_S)
 
     def __enter__(self) -> Build:
         return self
@@ -129,23 +106,10 @@ class Build:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _listen(self) -> None:
-        process = self._process
-        if process is None or process.stdout is None:
-            return
-        with process.stdout:
-            for line in process.stdout:
-                with suppress(Exception):  # a line that is no message, or an error of the caller's function
-                    message = json.loads(line)
-                    if "accepted" in message:
-                        self._answer = dict(message)
-                    elif self._progress is not None:
-                        self._progress(str(message["say"]))
-
-    def _ending(self) -> str:
-        process = self._process
-        return ending(process.wait() if process is not None else 0)
-
-
-def _command(request: str) -> list[str]:
-    return worker_command("spinescore.runtime.opening.builder", request)
+    def _hear(self) -> None:
+        for message in self._child.messages():
+            with suppress(Exception):  # a line that is no message, or an error of the caller's function
+                if "accepted" in message:
+                    self._answer = dict(message)
+                elif self._progress is not None:
+                    self._progress(str(message["say"]))

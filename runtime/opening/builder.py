@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from spinescore.runtime.machine.processes import end_with_parent
+from spinescore.runtime.machine.child import answering
 
 __all__ = ["main"]
 
@@ -25,15 +24,7 @@ Say = Callable[[str], None]
 
 def main(request: str) -> None:
     """Do the job that the parent sends: a JSON object with `bundle` and the fields of a `BuildJob` or a `Check`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a library's prints must not disturb the answers
-    end_with_parent()
-
-    def answer(**message: Any) -> None:
-        answers.write(json.dumps(message) + "\n")
-        answers.flush()
-
+    answer = answering()
     judged = False
     try:
         reason, judged = _do(json.loads(request), lambda line: answer(say=line))

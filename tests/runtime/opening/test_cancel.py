@@ -17,7 +17,7 @@ from spinescore.runtime import Cancelled, Scorer
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.caller import Caller
 from spinescore.runtime.devices.host import HostDevice
-from spinescore.runtime.machine import processes
+from spinescore.runtime.machine import child, processes
 from spinescore.runtime.machine.processes import worker_command
 from spinescore.runtime.opening import background, checking, openscorer
 from spinescore.runtime.opening.background import Build
@@ -44,7 +44,7 @@ def checked(whole, monkeypatch, tmp_path):
     """A bundle whose engines are to be checked, by a process that does nothing."""
     monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(openscorer, "find_check", lambda bundle, request, may_run: (CHECK, ()))
-    monkeypatch.setattr(background, "_command", lambda request: [sys.executable, "-c", SAYS_AND_SLEEPS])
+    monkeypatch.setattr(child, "worker_command", lambda module, request: [sys.executable, "-c", SAYS_AND_SLEEPS])
     monkeypatch.setattr(background, "_END_S", 0.05)
     return whole
 
@@ -52,18 +52,18 @@ def checked(whole, monkeypatch, tmp_path):
 @pytest.fixture
 def started(monkeypatch):
     """The processes that were started meanwhile."""
-    found, popen = [], background.subprocess.Popen
+    found, popen = [], child.subprocess.Popen
 
     def start(*args, **options):
         found.append(popen(*args, **options))
         return found[-1]
 
-    monkeypatch.setattr(background.subprocess, "Popen", start)
+    monkeypatch.setattr(child.subprocess, "Popen", start)
     return found
 
 
 def builders():
-    return [thread for thread in threading.enumerate() if thread.name == "spinescore-build"]
+    return [thread for thread in threading.enumerate() if thread.name == "spinescore-child"]
 
 
 def test_a_cancel_ends_the_process_that_the_opening_waits_for(checked, started):
@@ -114,7 +114,7 @@ def test_progress_may_close_a_scorer(checked, started):
 def test_a_study_that_is_cancelled_leaves_the_new_engine_to_the_next_one(whole, monkeypatch, tmp_path):
     monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "cache"))
     answer = json.dumps({"accepted": True, "reason": "", "judged": True})
-    monkeypatch.setattr(background, "_command", lambda request: [sys.executable, "-c", f"print({answer!r})"])
+    monkeypatch.setattr(child, "worker_command", lambda module, request: [sys.executable, "-c", f"print({answer!r})"])
     caller = Caller(None, threading.Event())
     build = Build(whole, CHECK)
     assert build.wait() == ()
