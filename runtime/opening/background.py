@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any, Protocol
 
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.caller import Caller
+from spinescore.runtime.documents import document_of
 from spinescore.runtime.logs import OPENING
 from spinescore.runtime.machine.child import Child
 from spinescore.runtime.opening.request import Request
@@ -45,20 +45,20 @@ class Job(Protocol):
 class Build:
     """One process that builds and accepts engines. Close it, or use it as a context manager."""
 
-    def __init__(self, bundle: Bundle, job: Job, progress: Say | None = None, aside: bool | None = None) -> None:
+    def __init__(self, bundle: Bundle, job: Job, progress: Say | None = None, aside: bool = False) -> None:
         """Start the process. `progress` gets its lines of text, in another thread.
 
-        `aside` is for a check alone: whether studies are scored meanwhile.
+        With `aside` a check leaves the cores to studies that are scored meanwhile.
         """
         self.job, self._bundle, self._progress = job, bundle, progress
         self._answer: dict[str, Any] = {}
         self._given_up = False
         self._child = Child("spinescore.runtime.opening.builder", on_message=self._hear, is_quiet=True)
-        more = {} if aside is None else {"aside": aside}
+        request = {"bundle": str(bundle.folder.absolute()), "aside": aside, "job": document_of(job)}
         OPENING.debug("begun, in a process of its own: %s", job.sentence)
         try:
             job.begin(bundle)
-            self._child.start({"bundle": str(bundle.folder.absolute()), **more, **asdict(job)})  # type: ignore[call-overload]
+            self._child.start(request)
         except OSError as error:
             self._answer = {"accepted": False, "reason": f"No process can be started ({error.strerror})."}
 

@@ -23,7 +23,7 @@ Say = Callable[[str], None]
 
 
 def main(request: str) -> None:
-    """Do the job that the parent sends: a JSON object with `bundle` and the fields of a `BuildJob` or a `Check`."""
+    """Do the `job` that the parent sends, a `BuildJob` or a `Check`, for its `bundle`."""
     answer = answering()
     judged = False
     try:
@@ -37,12 +37,12 @@ def main(request: str) -> None:
 
 def _do(request: dict[str, Any], say: Say) -> tuple[str, bool]:
     from spinescore.runtime.bundle import Bundle
+    from spinescore.runtime.documents import read
     from spinescore.runtime.opening import building, checking
 
-    bundle = Bundle.open(Path(request.pop("bundle")))
-    if "untried" in request:
-        return building.run(bundle, building.BuildJob(**{**request, "untried": tuple(request["untried"])}), say)
-    if request.pop("aside") and hasattr(os, "nice"):
+    bundle, job = Bundle.open(Path(request["bundle"])), request["job"]
+    if "untried" in job:
+        return building.run(bundle, read(building.BuildJob, job), say)
+    if request["aside"] and hasattr(os, "nice"):
         os.nice(_NICE)  # the studies that are scored meanwhile come first
-    check = checking.Check(**{**request, "precisions": tuple(request["precisions"])})
-    return checking.run(bundle, check, say)
+    return checking.run(bundle, read(checking.Check, job), say)
