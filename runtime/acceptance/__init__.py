@@ -20,7 +20,6 @@ record counts only if this machine signed it (`spinescore.kernels.signing`) or i
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,11 +29,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any
 
-from spinescore.kernels.signing import sign
 from spinescore.runtime.acceptance.figures import MOST, Figure, Figures, Processes, StudyFigures, flips_at_most
-from spinescore.runtime.acceptance.keeping import age, counts, keep, kept, read_kept
+from spinescore.runtime.acceptance.keeping import SignedDocument, age, counts, keep, kept
 from spinescore.runtime.bundle import Bundle, command_name
-from spinescore.runtime.documents import document_of, document_sha256
+from spinescore.runtime.documents import document_sha256
 from spinescore.runtime.engines import ENGINES, PRECISIONS, Engine
 from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.engines.places import engine_file, engine_name, engine_paths, target_folder
@@ -63,8 +61,10 @@ SCHEMA = "spinescore.acceptance/1"
 
 
 @dataclass(frozen=True)
-class AcceptanceRecord:
+class AcceptanceRecord(SignedDocument):
     """One record. `hardware` is a GPU's name or a CPU's kind, `precision` the choice's (files may be higher)."""
+
+    _WHAT = "acceptance record"
 
     bundle: Annotated[Mapping[str, str], Keys("name", "sha256")]
     device: Annotated[Mapping[str, str], Keys("kind", "hardware", "platform")]
@@ -84,22 +84,13 @@ class AcceptanceRecord:
     processes: Annotated[Processes | None, OPTIONAL] = None
     self_test: Annotated[str | None, OPTIONAL] = None
 
-    @classmethod
-    def read(cls, path: Path) -> AcceptanceRecord:
-        """Read a record. Raises `EngineError` if the file is no record, or was altered since it was written."""
-        record = read_kept(path, "acceptance record", cls)
-        if record.sha256 != record.digest() or record.passed != (not record.faults(record.tolerances)):
-            raise EngineError(f"The acceptance record {path} was altered.")
-        return record
+    def _is_sound(self) -> bool:
+        return self.passed == (not self.faults(self.tolerances))
 
     @property
     def choice(self) -> EngineChoice:
         folders = {Path(name).parent.name for name in self.networks if name.startswith(f"{ENGINE_FOLDER}/")}
         return EngineChoice(self.engine, self.precision, min(folders, default=None))
-
-    @property
-    def signed_as(self) -> str:
-        return f"acceptance {self.digest()}"
 
     @property
     def refusal(self) -> str:
@@ -113,12 +104,6 @@ class AcceptanceRecord:
             faults[-1] += f" (in {self.processes.beyond} of {self.processes.run} processes)"
         faults += self.studies.faults(bounds) if self.studies else []
         return faults + ([self.self_test] if self.self_test else [])
-
-    def digest(self) -> str:
-        return document_sha256({name: value for name, value in document_of(self).items() if name != "sha256"})
-
-    def to_json(self) -> str:
-        return json.dumps(document_of(replace(self, sha256=self.digest())), indent=2, allow_nan=False) + "\n"
 
     def share_of_reference(self, passes: int) -> float:
         """Return the time of a study's networks as a share of the reference's time in the same run."""
@@ -207,9 +192,7 @@ def write_record(record: AcceptanceRecord, bundle: Bundle, folder: Path | None =
     parts = (record.device["kind"], record.framework, record.precision, hardware, bundle.localizer or "")
     name = f"acceptance-{re.sub(r'[^a-z0-9.]+', '-', ' '.join(parts).lower().strip())}.json"
     target = record.choice.target
-    sign(record.signed_as, record.digest())
-    beside = target_folder(bundle.folder, target) if target else None
-    return keep(bundle, name, record.to_json(), folder, beside, AcceptanceRecord.read)
+    return keep(bundle, name, record, folder, target_folder(bundle.folder, target) if target else None)
 
 
 def mark_failed(record: AcceptanceRecord, bundle: Bundle, reason: str) -> None:

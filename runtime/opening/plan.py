@@ -20,20 +20,18 @@ counts only if this machine made it, unless the operator names its file.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
-from spinescore.kernels.signing import sign
-from spinescore.runtime.acceptance.keeping import keep, read_kept
+from spinescore.runtime.acceptance.keeping import SignedDocument, keep
 from spinescore.runtime.bundle import Bundle, command_name
 from spinescore.runtime.devices import KINDS, hardware_of
-from spinescore.runtime.documents import document_of, document_sha256
+from spinescore.runtime.documents import document_sha256
 from spinescore.runtime.engines import ENGINES, PRECISIONS
 from spinescore.runtime.engines.sidecar import this_platform
-from spinescore.runtime.errors import DeviceError, EngineError
+from spinescore.runtime.errors import DeviceError
 from spinescore.runtime.fields import INLINE, OPTIONAL, Keys, OneOf, Within, check_choice, dotted
 from spinescore.runtime.machine.processor import core_count, processor_name
 from spinescore.runtime.scoring.budget import Effort
@@ -49,8 +47,6 @@ _MOST_THREADS = 4096  # and never more than this machine has cores
 
 _Count = Annotated[int, Within(0, _MOST_COUNT)]
 _Ms = Annotated[float, Within(0.0, _MOST_MS)]
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -91,8 +87,10 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class LatencyPlan:
+class LatencyPlan(SignedDocument):
     """One plan; the module's text has its fields."""
+
+    _WHAT = "plan"
 
     bundle: Annotated[Mapping[str, str], Keys("name", "sha256")]
     machine: Annotated[Mapping[str, str], Keys(*_MACHINE)]
@@ -110,27 +108,9 @@ class LatencyPlan:
         if self.choice >= len(self.candidates):
             raise ValueError(f"{dotted(path, 'choice')}: there are {len(self.candidates)} candidates, numbered from 0")
 
-    @classmethod
-    def read(cls, path: Path) -> LatencyPlan:
-        """Read a plan. Raises `EngineError` if the file is no plan, or was altered since it was written."""
-        plan = read_kept(path, "plan", cls)
-        if plan.sha256 != plan.digest():
-            raise EngineError(f"The plan {path} was altered.")
-        return plan
-
-    @property
-    def signed_as(self) -> str:
-        return f"plan {self.digest()}"
-
     @property
     def chosen(self) -> Candidate:
         return self.candidates[self.choice]
-
-    def digest(self) -> str:
-        return document_sha256({name: value for name, value in document_of(self).items() if name != "sha256"})
-
-    def to_json(self) -> str:
-        return json.dumps(document_of(replace(self, sha256=self.digest())), indent=2, allow_nan=False) + "\n"
 
     def fault(self, bundle: Bundle) -> str | None:
         """Return why the plan does not hold here, in words, or None if it does."""
@@ -152,8 +132,7 @@ class LatencyPlan:
         """Write it to `path`, else where plans lie. Raises `OSError`."""
         digest = document_sha256(self.machine)[:8]
         name = path.name if path else f"plan-{self.machine['kind']}-{digest}.json"
-        sign(self.signed_as, self.digest())
-        return keep(bundle, name, self.to_json(), path.parent if path else None, None, LatencyPlan.read)
+        return keep(bundle, name, self, path.parent if path else None)
 
 
 def this_machine(kind: str) -> dict[str, str]:
