@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.caller import Caller
 from spinescore.runtime.documents import document_of
 from spinescore.runtime.logs import OPENING
 from spinescore.runtime.machine.child import Child
-from spinescore.runtime.opening.request import Request
+from spinescore.runtime.opening.building import BuildJob
+from spinescore.runtime.opening.checking import Check
 
 __all__ = ["Build", "Job"]
 
@@ -19,27 +20,8 @@ _END_S = 2.0  # that a process may take after it is told to end
 _LONGEST_REASON = 2000
 _LOOK_S = 0.05  # between two looks at a process that is waited for
 
+Job = BuildJob | Check
 Say = Callable[[str], None]
-
-
-class Job(Protocol):
-    """The task of the process, a dataclass: `building.BuildJob` or `checking.Check`."""
-
-    @property
-    def sentence(self) -> str:
-        """One sentence for the reports: which engines are being built or checked."""
-
-    def begin(self, bundle: Bundle) -> None:
-        """Note that the job begins. Raises `OSError`."""
-
-    def failed(self, bundle: Bundle, reason: str) -> str:
-        """Keep why no engine was accepted; return the warning."""
-
-    def not_taken(self, error: Exception) -> str:
-        """Return the warning if an engine was accepted but could not be opened then."""
-
-    def then(self, request: Request) -> Request:
-        """Return how to open the engine that the job accepts."""
 
 
 class Build:
@@ -70,11 +52,6 @@ class Build:
     def judged(self) -> bool:
         """Whether it left acceptance records, of engines that were accepted or not."""
         return self._answer.get("judged") is True
-
-    @property
-    def sentence(self) -> str:
-        """One sentence for the reports: which engines are being built or checked."""
-        return self.job.sentence
 
     def wait(self, caller: Caller | None = None) -> tuple[str, ...]:
         """Wait for the end; return a warning if no engine was accepted, and keep it on disk.

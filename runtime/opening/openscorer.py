@@ -11,10 +11,10 @@ from spinescore.runtime.engines import ENGINES
 from spinescore.runtime.errors import BundleError, DeviceError, EngineError
 from spinescore.runtime.logs import CACHE, log_engine
 from spinescore.runtime.machine.caches import cache_place
-from spinescore.runtime.opening.background import Build
+from spinescore.runtime.opening.background import Build, Job
 from spinescore.runtime.opening.building import BuildJob, find_build
 from spinescore.runtime.opening.candidates import Candidate, Trail, candidates
-from spinescore.runtime.opening.checking import Check, find_check
+from spinescore.runtime.opening.checking import find_check
 from spinescore.runtime.opening.planned import find_plan, request_by_plan, request_without_plan
 from spinescore.runtime.opening.request import Request
 from spinescore.runtime.scoring.studyscorer import StudyScorer
@@ -129,11 +129,9 @@ def _open_or_build(whole: Bundle, request: Request, test: bool) -> Opening:
     raise type(refusal)(" ".join((str(refusal), *warnings))) from refusal
 
 
-def _find_job(
-    bundle: Bundle, request: Request, scorer: StudyScorer | None
-) -> tuple[BuildJob | Check | None, tuple[str, ...]]:
+def _find_job(bundle: Bundle, request: Request, scorer: StudyScorer | None) -> tuple[Job | None, tuple[str, ...]]:
     """Return what another process can do for this request, and warnings if it cannot be done or failed before."""
-    job: BuildJob | Check | None = None
+    job: Job | None = None
     warnings: tuple[str, ...] = ()
     prebuilt = scorer is not None and scorer.choice is not None and ENGINES[scorer.choice.engine].prebuilt
     if request.build != "no" and not prebuilt:
@@ -144,12 +142,12 @@ def _find_job(
     return job, warnings
 
 
-def _comes_first(job: BuildJob | Check, request: Request) -> bool:
+def _comes_first(job: Job, request: Request) -> bool:
     """Whether the scorer waits for the job: `auto` waits for a GPU's engines, but not for the check of a CPU's."""
     return request.build == "now" or (request.build == "auto" and isinstance(job, BuildJob))
 
 
-def _made(bundle: Bundle, request: Request, job: BuildJob | Check) -> tuple[str, ...]:
+def _made(bundle: Bundle, request: Request, job: Job) -> tuple[str, ...]:
     """Do the job in another process and wait for it; return the warnings that come of it."""
     with Build(bundle, job, request.progress) as build:
         warnings = build.wait(request.caller)
