@@ -3,15 +3,7 @@
 `spinescore bundle verify BUNDLE --device D` makes a record (`spinescore.runtime.acceptance.gate`). It states the files
 that ran and the hardware, how far the outputs were from the reference (ONNX Runtime on the CPU, FP32), and the times.
 It holds for this bundle, these files (each localizer of a bundle has its own records), this kind of CPU or this GPU,
-and this version of the engine, while the figures are within the bundle's tolerances. Its fields:
-
-    schema, bundle{name, sha256}, device{kind, hardware, platform}, engine, framework, precision,
-    networks{file in the bundle: sha256}, figures{..}, tolerances{..}, passed,
-    networks_ms{network: median}, reference_ms{network: median}, date, sha256 (of all other fields; no signature),
-    processes{run, beyond}: the new processes in which the engine ran, and those in which it was beyond the tolerances
-    (the figures are the worst of all; older records lack this field),
-    if whole studies were scored as well: studies{studies, corners, grade_flips},
-    if the engine failed its self-test on this machine later: self_test, the reason in words
+and this version of the engine, while the figures are within the bundle's tolerances.
 
 A TensorRT engine's record lies beside the engine, any other in `acceptance/` of the bundle. If the bundle ships with
 the package or cannot be written, it lies in the user's cache folder. Records are not part of the bundle's hash: a
@@ -62,7 +54,10 @@ SCHEMA = "spinescore.acceptance/1"
 
 @dataclass(frozen=True)
 class AcceptanceRecord(SignedDocument):
-    """One record. `hardware` is a GPU's name or a CPU's kind, `precision` the choice's (files may be higher)."""
+    """One record. `hardware` is a GPU's name or a CPU's kind, `precision` the choice's (files may be higher).
+
+    `sha256` is of all other fields. The figures are the worst of all processes; older records lack `processes`.
+    """
 
     _WHAT = "acceptance record"
 
@@ -71,18 +66,18 @@ class AcceptanceRecord(SignedDocument):
     engine: Annotated[str, OneOf(*ENGINES)]
     framework: str
     precision: Annotated[str, OneOf(*PRECISIONS)]
-    networks: Mapping[str, str]
+    networks: Mapping[str, str]  # SHA-256 by file in the bundle
     figures: Figures
     tolerances: Tolerances
     passed: bool
-    networks_ms: Mapping[str, Figure]
+    networks_ms: Mapping[str, Figure]  # medians
     reference_ms: Mapping[str, Figure]
     date: str  # ISO 8601, UTC
     sha256: str = ""
     schema: Annotated[str, OneOf(SCHEMA)] = SCHEMA
     studies: Annotated[StudyFigures | None, OPTIONAL] = None
     processes: Annotated[Processes | None, OPTIONAL] = None
-    self_test: Annotated[str | None, OPTIONAL] = None
+    self_test: Annotated[str | None, OPTIONAL] = None  # how the engine failed it on this machine later, in words
 
     def _is_sound(self) -> bool:
         return self.passed == (not self.faults(self.tolerances))

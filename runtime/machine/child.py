@@ -19,7 +19,14 @@ from typing import Any
 
 from spinescore.runtime.machine.crashes import crash_silently
 from spinescore.runtime.machine.memory import resident_bytes
-from spinescore.runtime.machine.processes import end_with_parent, ending, without_interrupts, worker_command
+from spinescore.runtime.machine.processes import (
+    end_with_parent,
+    ending,
+    join_children,
+    leave_children,
+    without_interrupts,
+    worker_command,
+)
 
 __all__ = ["Child", "Message", "answering"]
 
@@ -68,6 +75,7 @@ class Child:
                 pass_fds=() if sys.platform == "win32" else self._inherited,
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
+        join_children(self._process)
         listening = (self._process, self._said, self._on_message)
         self._listener = threading.Thread(target=_listen, args=listening, name="spinescore-child", daemon=True)
         self._listener.start()
@@ -129,6 +137,7 @@ def _listen(process: subprocess.Popen[bytes], said: queue.Queue[Message], on_mes
                 said.put(json.loads(line))
             on_message()
     process.wait()
+    leave_children(process)
     on_message()
 
 

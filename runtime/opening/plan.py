@@ -2,17 +2,7 @@
 
 `spinescore plan` measures the ways to run a bundle (`spinescore.runtime.opening.plansearch`), and writes the most
 accurate one that keeps the budget. A plan holds for this bundle, this machine (hardware, processor, cores, platform)
-and this version of the engine; on any other it is refused. Its fields:
-
-    schema, bundle{name, sha256}, machine{kind, hardware, processor, cores, platform}, budget_ms, percentile, studies,
-    candidates[{engine, precision, threads|null, localizer, passes, antialias, apart, test_time, framework, corners,
-    grade_flips, median_shift_px, runs, p50_ms, tail_ms|null}], choice (the number of the candidate), date,
-    sha256 (of all other fields)
-
-`localizer` names an alternative of the bundle, and is left out for the bundle's own. `test_time` is true if heatmaps
-are averaged over the bundle's scales and flips, and is left out otherwise. `tail_ms` is the percentile, from files to
-report; null if the candidate was given up before it was known. `corners`, `grade_flips` and `median_shift_px` come from
-its acceptance record; they are 0 for the reference.
+and this version of the engine; on any other it is refused.
 
 A plan lies beside the acceptance records, one for each machine, and is not part of the bundle's hash. Like them, it
 counts only if this machine made it, unless the operator names its file.
@@ -51,7 +41,10 @@ _Ms = Annotated[float, Within(0.0, _MOST_MS)]
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to run a bundle's networks; None leaves `threads` to the engine, and `localizer` to the bundle."""
+    """One way to run a bundle's networks; None leaves `threads` to the engine, and `localizer` to the bundle.
+
+    `effort.test_time` is true if heatmaps are averaged over the bundle's scales and flips.
+    """
 
     engine: Annotated[str, OneOf(*ENGINES)]
     precision: Annotated[str, OneOf(*PRECISIONS)]
@@ -74,7 +67,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A measured setting: its cost in accuracy by its acceptance record, and its times."""
+    """A measured setting: its cost in accuracy by its acceptance record (0 for the reference), and its times.
+
+    `tail_ms` is the plan's percentile, from files to report; None if the setting was given up before it was known.
+    """
 
     setting: Annotated[Setting, INLINE]
     framework: str
@@ -88,7 +84,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class LatencyPlan(SignedDocument):
-    """One plan; the module's text has its fields."""
+    """One plan; `choice` is the number of the candidate to take, and `sha256` of all other fields."""
 
     _WHAT = "plan"
 

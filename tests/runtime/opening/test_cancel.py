@@ -18,7 +18,6 @@ from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.caller import Caller
 from spinescore.runtime.devices.host import HostDevice
 from spinescore.runtime.machine import child, processes
-from spinescore.runtime.machine.processes import worker_command
 from spinescore.runtime.opening import background, checking, openscorer
 from spinescore.runtime.opening.background import Build
 from spinescore.runtime.opening.checking import Check
@@ -159,17 +158,21 @@ def test_steps_whose_timing_was_cancelled_are_timed_for_the_next_study(whole, mo
 
 
 PARENT = """
+import os
 from pathlib import Path
 from spinescore.runtime import files
-from spinescore.runtime.machine import processes
-def main(folder):
-    processes.end_with_parent()
-    draft = Path(folder) / ".report.tmp"
+from spinescore.runtime.machine import child, processes
+def main(request):
+    say = child.answering()
+    draft = Path(os.environ["SPINESCORE_TEST_FOLDER"]) / ".report.tmp"
     draft.touch()
     files._unfinished.add(draft)
-    with processes.child([processes.interpreter(), "-c", "import time; time.sleep(600)"]) as child:
-        print(child.pid, flush=True)
-        child.wait()
+    child.worker_command = lambda *_: [processes.interpreter(), "-c", "import time; time.sleep(600)"]
+    sleeper = child.Child("")
+    sleeper.start({})
+    say(pid=sleeper.pid)
+    while True:
+        sleeper.ended(1)
 """
 
 
@@ -177,19 +180,22 @@ def main(folder):
 def test_a_process_that_ends_with_its_parent_leaves_neither_children_nor_half_files(tmp_path, monkeypatch):
     (tmp_path / "parent_of_one.py").write_text(PARENT, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with processes.child(worker_command("parent_of_one", str(tmp_path))) as process:
-        grandchild = int(process.stdout.readline())
-        assert (tmp_path / ".report.tmp").exists()
+    monkeypatch.setenv("SPINESCORE_TEST_FOLDER", str(tmp_path))
+    parent = child.Child("parent_of_one")
+    parent.start({})
+    grandchild = parent.messages(LONG_S)[0]["pid"]
+    assert (tmp_path / ".report.tmp").exists()
+    os.kill(grandchild, 0)
+    parent.kill(grace_s=LONG_S)
+    with pytest.raises(ProcessLookupError):
         os.kill(grandchild, 0)
-        process.stdin.close()
-        assert process.wait(LONG_S) == 1
-        with pytest.raises(ProcessLookupError):
-            os.kill(grandchild, 0)
     assert not (tmp_path / ".report.tmp").exists()
 
 
-def test_a_child_ends_with_the_block_that_fails():
-    with pytest.raises(LookupError), processes.child(worker_command("time", "600", "sleep")) as process:
-        raise LookupError
-    assert process.returncode is not None
-    assert process not in processes._children
+def test_a_child_that_has_ended_is_not_counted(monkeypatch):
+    monkeypatch.setattr(child, "worker_command", lambda *_: [sys.executable, "-c", "import time; time.sleep(600)"])
+    sleeper = child.Child("")
+    sleeper.start({})
+    assert len(processes._children) == 1
+    sleeper.kill()
+    assert not processes._children
