@@ -103,13 +103,8 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _check_depth(document: Any) -> None:
     level = [document]
     for _ in range(MAX_DEPTH):
-        inner: list[Any] = []
-        for value in level:
-            if isinstance(value, dict):
-                inner.extend(value.values())
-            elif isinstance(value, list):
-                inner.extend(value)
-        if not inner:
+        level = [value for value in level if isinstance(value, (dict, list))]
+        if not level:
             return
-        level = [value for value in inner if isinstance(value, (dict, list))]
+        level = [item for value in level for item in (value.values() if isinstance(value, dict) else value)]
     raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")

@@ -3,15 +3,7 @@
 `spinescore bundle verify BUNDLE --device D` makes a record (`spinescore.runtime.acceptance.gate`). It states the files
 that ran and the hardware, how far the outputs were from the reference (ONNX Runtime on the CPU, FP32), and the times.
 It holds for this bundle, these files (each localizer of a bundle has its own records), this kind of CPU or this GPU,
-and this version of the engine, while the figures are within the bundle's tolerances. Its fields:
-
-    schema, bundle{name, sha256}, device{kind, hardware, platform}, engine, framework, precision,
-    networks{file in the bundle: sha256}, figures{..}, tolerances{..}, passed,
-    networks_ms{network: median}, reference_ms{network: median}, date, sha256 (of all other fields; no signature),
-    processes{run, beyond}: the new processes in which the engine ran, and those in which it was beyond the tolerances
-    (the figures are the worst of all; older records lack this field),
-    if whole studies were scored as well: studies{studies, corners, grade_flips},
-    if the engine failed its self-test on this machine later: self_test, the reason in words
+and this version of the engine, while the figures are within the bundle's tolerances.
 
 A TensorRT engine's record lies beside the engine, any other in `acceptance/` of the bundle. If the bundle ships with
 the package or cannot be written, it lies in the user's cache folder. Records are not part of the bundle's hash: a
@@ -20,7 +12,6 @@ record counts only if this machine signed it (`spinescore.kernels.signing`) or i
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,11 +21,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any
 
-from spinescore.kernels.signing import sign
 from spinescore.runtime.acceptance.figures import MOST, Figure, Figures, Processes, StudyFigures, flips_at_most
-from spinescore.runtime.acceptance.keeping import age, counts, keep, kept, read_kept
+from spinescore.runtime.acceptance.keeping import SignedDocument, age, counts, keep, kept
 from spinescore.runtime.bundle import Bundle, command_name
-from spinescore.runtime.documents import document_of, document_sha256
+from spinescore.runtime.documents import document_sha256
 from spinescore.runtime.engines import ENGINES, PRECISIONS, Engine
 from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.engines.places import engine_file, engine_name, engine_paths, target_folder
@@ -63,43 +53,39 @@ SCHEMA = "spinescore.acceptance/1"
 
 
 @dataclass(frozen=True)
-class AcceptanceRecord:
-    """One record. `hardware` is a GPU's name or a CPU's kind, `precision` the choice's (files may be higher)."""
+class AcceptanceRecord(SignedDocument):
+    """One record. `hardware` is a GPU's name or a CPU's kind, `precision` the choice's (files may be higher).
+
+    `sha256` is of all other fields. The figures are the worst of all processes; older records lack `processes`.
+    """
+
+    _WHAT = "acceptance record"
 
     bundle: Annotated[Mapping[str, str], Keys("name", "sha256")]
     device: Annotated[Mapping[str, str], Keys("kind", "hardware", "platform")]
     engine: Annotated[str, OneOf(*ENGINES)]
     framework: str
     precision: Annotated[str, OneOf(*PRECISIONS)]
-    networks: Mapping[str, str]
+    networks: Mapping[str, str]  # SHA-256 by file in the bundle
     figures: Figures
     tolerances: Tolerances
     passed: bool
-    networks_ms: Mapping[str, Figure]
+    networks_ms: Mapping[str, Figure]  # medians
     reference_ms: Mapping[str, Figure]
     date: str  # ISO 8601, UTC
     sha256: str = ""
     schema: Annotated[str, OneOf(SCHEMA)] = SCHEMA
     studies: Annotated[StudyFigures | None, OPTIONAL] = None
     processes: Annotated[Processes | None, OPTIONAL] = None
-    self_test: Annotated[str | None, OPTIONAL] = None
+    self_test: Annotated[str | None, OPTIONAL] = None  # how the engine failed it on this machine later, in words
 
-    @classmethod
-    def read(cls, path: Path) -> AcceptanceRecord:
-        """Read a record. Raises `EngineError` if the file is no record, or was altered since it was written."""
-        record = read_kept(path, "acceptance record", cls)
-        if record.sha256 != record.digest() or record.passed != (not record.faults(record.tolerances)):
-            raise EngineError(f"The acceptance record {path} was altered.")
-        return record
+    def _is_sound(self) -> bool:
+        return self.passed == (not self.faults(self.tolerances))
 
     @property
     def choice(self) -> EngineChoice:
         folders = {Path(name).parent.name for name in self.networks if name.startswith(f"{ENGINE_FOLDER}/")}
         return EngineChoice(self.engine, self.precision, min(folders, default=None))
-
-    @property
-    def signed_as(self) -> str:
-        return f"acceptance {self.digest()}"
 
     @property
     def refusal(self) -> str:
@@ -113,12 +99,6 @@ class AcceptanceRecord:
             faults[-1] += f" (in {self.processes.beyond} of {self.processes.run} processes)"
         faults += self.studies.faults(bounds) if self.studies else []
         return faults + ([self.self_test] if self.self_test else [])
-
-    def digest(self) -> str:
-        return document_sha256({name: value for name, value in document_of(self).items() if name != "sha256"})
-
-    def to_json(self) -> str:
-        return json.dumps(document_of(replace(self, sha256=self.digest())), indent=2, allow_nan=False) + "\n"
 
     def share_of_reference(self, passes: int) -> float:
         """Return the time of a study's networks as a share of the reference's time in the same run."""
@@ -207,9 +187,7 @@ def write_record(record: AcceptanceRecord, bundle: Bundle, folder: Path | None =
     parts = (record.device["kind"], record.framework, record.precision, hardware, bundle.localizer or "")
     name = f"acceptance-{re.sub(r'[^a-z0-9.]+', '-', ' '.join(parts).lower().strip())}.json"
     target = record.choice.target
-    sign(record.signed_as, record.digest())
-    beside = target_folder(bundle.folder, target) if target else None
-    return keep(bundle, name, record.to_json(), folder, beside, AcceptanceRecord.read)
+    return keep(bundle, name, record, folder, target_folder(bundle.folder, target) if target else None)
 
 
 def mark_failed(record: AcceptanceRecord, bundle: Bundle, reason: str) -> None:

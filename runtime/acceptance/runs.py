@@ -8,8 +8,7 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
-import signal
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from zipfile import BadZipFile
@@ -24,11 +23,12 @@ from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.engines.places import engine_name
 from spinescore.runtime.errors import BundleError, DeviceError, EngineError, SpineScoreError
 from spinescore.runtime.files import file_sha256
-from spinescore.runtime.machine.processes import child, end_with_parent, ending, worker_command
+from spinescore.runtime.machine.child import Child, answering
 from spinescore.runtime.scoring.pipeline import Pipeline
 
 __all__ = ["Runs", "golden_networks", "run_here", "run_in_new_process"]
 
+_LOOK_S = 0.5  # between two looks at a process that is waited for
 _LEAST_TIMED = 9  # runs, so that their median says something
 _ERRORS: dict[str, type[SpineScoreError]] = {kind.__name__: kind for kind in (BundleError, DeviceError, EngineError)}
 
@@ -81,47 +81,43 @@ def run_here(bundle: Bundle, kind: str, choice: EngineChoice | None, networks: S
 def run_in_new_process(bundle: Bundle, kind: str, choice: EngineChoice) -> Runs:
     """Run all golden inputs in a process of their own. Raises as `run_here`, `EngineError` also if it crashes."""
     request = {"bundle": str(bundle.folder.absolute()), "localizer": bundle.localizer, "kind": kind}
-    command = worker_command(__name__, json.dumps({**request, "choice": asdict(choice)}))
+    worker = Child("spinescore.runtime.acceptance.runs", is_quiet=True)
     try:
-        with child(command) as process:
-            assert process.stdout is not None
-            answers = process.stdout.read()
-            status = process.wait()
+        worker.start({**request, "choice": asdict(choice)})
+        while (end := worker.ended(_LOOK_S)) is None:  # Ctrl-C would not interrupt a wait without end on Windows
+            pass
+        answer = next(iter(worker.messages()), {})
     except OSError as error:
         raise EngineError(f"No process can be started for engine {choice} ({error.strerror or error}).") from error
-    first, _, rest = answers.partition(b"\n")
+    finally:
+        worker.kill()
+    if "error" in answer:
+        raise _ERRORS.get(answer["error"], EngineError)(answer["message"])
     try:
-        answer = json.loads(first)
-        if "error" not in answer:
-            with np.load(io.BytesIO(rest), allow_pickle=False) as archive:
-                return Runs({name: archive[name] for name in archive.files}, **answer)
-    except (OSError, ValueError, EOFError, BadZipFile):
+        with np.load(io.BytesIO(b64decode(answer.pop("outputs"))), allow_pickle=False) as archive:
+            return Runs({name: archive[name] for name in archive.files}, **answer)
+    except (KeyError, ValueError, EOFError, BadZipFile):
         raise EngineError(
-            f"Engine {choice} ended its process with {ending(status)} while it ran golden inputs; use another "
-            "engine, or another version of it."
+            f"Engine {choice} ended its process with {end} while it ran golden inputs; use another engine, or another "
+            "version of it."
         ) from None
-    raise _ERRORS.get(answer["error"], EngineError)(answer["message"])
 
 
 def main(request: str) -> None:
-    """Run what `run_in_new_process` asks for; write a line of JSON, then the outputs as an archive."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a library's prints must not disturb the answer
-    end_with_parent()
+    """Run what `run_in_new_process` asks for, and say the result."""
+    say = answering()
     task = json.loads(request)
-    outputs = io.BytesIO()
-    answer: dict[str, object]
     try:
         bundle = Bundle.open(task["bundle"]).with_localizer(task["localizer"])
         runs = run_here(bundle, task["kind"], EngineChoice(**task["choice"]), golden_networks(bundle))
-        np.savez(outputs, **runs.outputs)  # type: ignore[arg-type]
-        answer = {"times_ms": runs.times_ms, "files": runs.files, "framework": runs.framework}
     except Exception as error:
         name = next((name for name, kind in _ERRORS.items() if isinstance(error, kind)), "")
-        answer = {"error": name, "message": str(error) if name else f"{type(error).__name__}: {error}"}
-    answers.write(json.dumps(answer).encode() + b"\n" + outputs.getvalue())
-    answers.flush()
+        say(error=name, message=str(error) if name else f"{type(error).__name__}: {error}")
+        return
+    outputs = io.BytesIO()
+    np.savez(outputs, **runs.outputs)  # type: ignore[arg-type]
+    packed = b64encode(outputs.getvalue()).decode()
+    say(times_ms=runs.times_ms, files=runs.files, framework=runs.framework, outputs=packed)
 
 
 def _keep(

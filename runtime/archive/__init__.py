@@ -6,7 +6,7 @@ A run can therefore end at any line, and the same command goes on.
 
     walk, dicomweb          the files of a folder tree or a list, the studies of a server, in an order that can go on
     scan -> studylists      headers to pieces, pieces to lists of studies; `manifest` does both once
-    run -> crews -> local   the shards that are to do, how many processes, the processes; or rayway, actors of Ray
+    run -> crews -> local   the shards that are to do, how many processes, the processes; or rayway: actors of Ray
     workerprocess, scoring  the process that holds the scorer; a study to rows
-    shards, status          rows to files; what the folder holds
+    layout, status          the files in the folder; what it holds
 """

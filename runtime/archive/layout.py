@@ -150,13 +150,6 @@ class Places:
             with self.log.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
 
-    def log_lines(self) -> Iterator[dict[str, Any]]:
-        """Yield the lines of the log; one that was cut off is passed over."""
-        with suppress(OSError), self.log.open(encoding="utf-8") as file:
-            for line in file:
-                with suppress(ValueError):
-                    yield json.loads(line)
-
 
 def read_document(path: Path, kind: type[Any]) -> Any:
     """Return a document of this folder. Raises ArchiveError if it is not one."""

@@ -1,40 +1,35 @@
-"""Processes on this machine that score studies side by side, and the study that ends or holds up its process.
+"""Processes that score studies side by side, and the study that ends or holds up its process.
 
 A process that ends, or is silent for too long, is replaced. Each study that it had begun is then scored alone in a
 process. If that one ends too, the study is the reason, and gets a code in the place of rows. Silence counts only while
 this process listens: if it was stopped itself, its workers may have been stopped, too.
+
+The processes are of this machine, or actors of Ray (`rayway`) with the same verbs.
 """
 
 from __future__ import annotations
 
-import json
-import queue
-import subprocess
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from spinescore.runtime.archive.layout import ArchiveError, Shard
 from spinescore.runtime.archive.scoring import Request
 from spinescore.runtime.archive.studylists import Entry
 from spinescore.runtime.documents import document_of
-from spinescore.runtime.machine.processes import ending, without_interrupts, worker_command
+from spinescore.runtime.machine.child import Child, Message
 
-__all__ = ["Crew", "Outcome", "Task"]
+__all__ = ["Crew", "Outcome", "Process", "Start", "Task"]
 
 _OUTSTANDING = 3  # studies of one process: one is scored, one is read, one waits in its pipe
 _BEGUN = 2  # of these, the ones that can be the reason why the process ends
 _MOST_FAILED_STARTS = 2
 _LEAST_OPEN_S = 600.0  # of silence while a scorer is opened, however short the limit of a study is
 _TICK_S = 0.5
-_EXIT_S = 2.0  # that a process may take to end by itself
 _KILLED_S = 10.0  # that a killed process may take to end; it takes longer if a disk or a share does not answer
-
-Message = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -56,22 +51,40 @@ class Outcome:
     message: str | None = None
 
 
+class Process(Protocol):
+    """The verbs of a `Child` that holds a scorer (`workerprocess`)."""
+
+    def send(self, message: Message, /) -> None: ...
+    def messages(self) -> list[Message]: ...
+    def ended(self) -> str | None: ...
+    def kill(self, grace_s: float = 0.0, most_s: float | None = None) -> None: ...
+
+
+Start = Callable[[Message, Callable[[], None]], Process]  # a request, and the call when there is something to hear
+
+
+def _start_child(request: Message, on_message: Callable[[], None]) -> Process:
+    child = Child("spinescore.runtime.archive.workerprocess", on_message=on_message)
+    child.start(request)
+    return child
+
+
 @dataclass(eq=False)
 class _Member:
     """One process with the studies that it has, the first of which it scores."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
+    heard_s: float  # by the crew's clock
     ready: bool = False
     alone: bool = False  # it has one study, and gets no other until that is done
     tasks: deque[tuple[int, Task]] = field(default_factory=deque)
-    heard_s: float = 0.0  # by the crew's clock
-    lines: queue.SimpleQueue[bytes] = field(default_factory=queue.SimpleQueue)  # to write to it; empty at the end
 
 
 class Crew:
     """`count` processes. Iterate over `outcomes`, then close it.
 
-    `opened` gets the facts of each process when its scorer is open, `progress` its messages before that.
+    `opened` gets the facts of each process when its scorer is open, `progress` its messages before that. A scorer may
+    take `open_s` to open, and a study `timeout_s`.
     """
 
     def __init__(
@@ -82,12 +95,14 @@ class Crew:
         opened: Callable[[Message], None],
         progress: Callable[[str], None],
         noted: Callable[..., None],
+        start: Start = _start_child,
+        open_s: float | None = None,
     ) -> None:
         self.threads = request.threads
         self.steady_s: list[float] = []  # when results came while every process had work
-        self._request, self._timeout_s = json.dumps(document_of(request)), timeout_s
-        self._opened, self._progress, self._noted = opened, progress, noted
-        self._said: queue.Queue[tuple[_Member, Message | None]] = queue.Queue()
+        self._timeout_s, self._open_s = timeout_s, max(timeout_s, open_s or _LEAST_OPEN_S)
+        self._opened, self._progress, self._noted, self._start = opened, progress, noted, start
+        self._woken = threading.Event()
         self._suspects: deque[Task] = deque()
         self._returned: deque[Task] = deque()  # that a process had, and had not begun, when it ended
         self._sent = self._failed_starts = 0
@@ -97,16 +112,16 @@ class Crew:
 
     def resize(self, count: int, request: Request) -> None:
         """Have `count` processes, of which new ones get this request. None of them has a study now."""
-        self._request = json.dumps(document_of(request))
+        self._request = document_of(request)
         while len(self._members) > count:
-            _end(self._members.pop())
+            self._members.pop().process.kill(most_s=_KILLED_S)
         while len(self._members) < count:
-            self._members.append(self._start())
+            self._members.append(self._new_member())
 
     def close(self) -> None:
         """End all processes at once."""
         while self._members:
-            _end(self._members.pop())
+            self._members.pop().process.kill(most_s=_KILLED_S)
 
     def wait_until_open(self) -> None:
         """Wait until every scorer is open. Raises ArchiveError if one cannot be opened."""
@@ -129,16 +144,8 @@ class Crew:
                     self.steady_s.append(time.monotonic())
                 yield outcome
 
-    def _start(self) -> _Member:
-        command = worker_command("spinescore.runtime.archive.workerprocess", self._request)
-        flags = getattr(subprocess, "CREATE_NO_WINDOW", 0)
-        pipe = subprocess.PIPE
-        with without_interrupts():
-            member = _Member(subprocess.Popen(command, stdin=pipe, stdout=pipe, creationflags=flags))
-        member.heard_s = self._clock_s
-        for work, arguments in ((_hear, (member, self._said)), (_tell, (member,))):
-            threading.Thread(target=work, args=arguments, name="spinescore-worker", daemon=True).start()
-        return member
+    def _new_member(self) -> _Member:
+        return _Member(self._start(self._request, self._woken.set), self._clock_s)
 
     def _feed(self, tasks: Iterator[Task], more: bool) -> bool:
         """Give studies to the processes that have room; return whether there may be more."""
@@ -162,24 +169,24 @@ class Crew:
             member.heard_s = self._clock_s
         self._sent += 1
         member.tasks.append((self._sent, task))
-        line = json.dumps({"task": self._sent, "entry": asdict(task.entry), "out": task.out}) + "\n"
-        member.lines.put(line.encode())
+        member.process.send({"task": self._sent, "entry": document_of(task.entry), "out": task.out})
 
     def _listen(self) -> Iterator[Outcome]:
         """Wait for a moment, and yield what is done."""
         began_s = time.monotonic()
-        member: _Member | None = None
-        message: Message | None = None
-        with suppress(queue.Empty):
-            member, message = self._said.get(timeout=_TICK_S)
+        self._woken.wait(_TICK_S)
+        self._woken.clear()
         self._clock_s += min(time.monotonic() - began_s, 2 * _TICK_S)
-        if member is not None and member in self._members:
-            member.heard_s = self._clock_s
-            yield from self._ended(member, "worker-crashed") if message is None else self._heard(member, message)
-        for busy in [one for one in self._members if one.tasks or not one.ready]:
-            limit_s = self._timeout_s if busy.ready else max(self._timeout_s, _LEAST_OPEN_S)
-            if self._clock_s - busy.heard_s > limit_s:
-                yield from self._ended(busy, "worker-timeout", f"silent for {limit_s:g} s")
+        for member in list(self._members):
+            how = member.process.ended()  # before its last messages are heard
+            for message in member.process.messages():
+                member.heard_s = self._clock_s
+                yield from self._heard(member, message)
+            limit_s = self._timeout_s if member.ready else self._open_s
+            if how is not None:
+                yield from self._ended(member, "worker-crashed", how)
+            elif (member.tasks or not member.ready) and self._clock_s - member.heard_s > limit_s:
+                yield from self._ended(member, "worker-timeout", f"silent for {limit_s:g} s")
 
     def _heard(self, member: _Member, message: Message) -> Iterator[Outcome]:
         if "progress" in message:
@@ -195,13 +202,9 @@ class Crew:
             member.alone = False
             yield Outcome(task, message["rows"], message=message["unwritten"])
 
-    def _ended(self, member: _Member, code: str, how: str = "") -> Iterator[Outcome]:
+    def _ended(self, member: _Member, code: str, how: str) -> Iterator[Outcome]:
         """Replace a process that ended, or that is ended here because it is silent."""
-        if not how:
-            with suppress(subprocess.TimeoutExpired):
-                how = ending(member.process.wait(_EXIT_S))  # its pipe ends a moment before the process does
-        _end(member)
-        how = how or "it closed its output"
+        member.process.kill(most_s=_KILLED_S)
         tasks = [task for _, task in member.tasks]
         self._noted("worker ended", how=how, alone=member.alone, studies=len(tasks))
         if not member.ready:
@@ -212,35 +215,9 @@ class Crew:
                     "score, which says why"
                 )
             self._progress(f"a process that scores ended while it opened the bundle ({how}), and is started again")
-        self._members[self._members.index(member)] = self._start()
+        self._members[self._members.index(member)] = self._new_member()
         if member.alone:
             yield Outcome(tasks[0], [], code, how)
             return
         self._suspects.extend(tasks[:_BEGUN])
         self._returned.extend(tasks[_BEGUN:])
-
-
-def _hear(member: _Member, said: queue.Queue[tuple[_Member, Message | None]]) -> None:
-    """Put the messages of a process into a queue, and None when it has ended."""
-    assert member.process.stdout is not None
-    with member.process.stdout as lines, suppress(ValueError, OSError):  # a line may be cut off by the process's end
-        for line in lines:
-            said.put((member, json.loads(line)))
-    said.put((member, None))
-
-
-def _tell(member: _Member) -> None:
-    """Write lines to a process until an empty one; a process that is stopped and reads nothing holds up no other."""
-    assert member.process.stdin is not None
-    with suppress(OSError), member.process.stdin as pipe:  # it has ended, which the other thread says
-        while line := member.lines.get():
-            pipe.write(line)
-            pipe.flush()
-
-
-def _end(member: _Member) -> None:
-    """End a process at once. One that waits for a disk in the kernel ends later, or never; it is left to itself."""
-    member.process.kill()
-    member.lines.put(b"")
-    with suppress(subprocess.TimeoutExpired):
-        member.process.wait(_KILLED_S)

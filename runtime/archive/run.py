@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from spinescore.runtime.archive.crews import Outcomes
-from spinescore.runtime.archive.layout import ArchiveError, Places, Settings, read_document, write_document
+from spinescore.runtime.archive.layout import (
+    ArchiveError,
+    Places,
+    Settings,
+    Shard,
+    read_document,
+    readable,
+    write_document,
+)
 from spinescore.runtime.archive.local import Outcome, Task
 from spinescore.runtime.archive.manifest import all_studies, count_studies
 from spinescore.runtime.archive.progress import Progress
 from spinescore.runtime.archive.scoring import Request, not_scored, parsed_rows
-from spinescore.runtime.archive.shards import OpenShards, Work, codes_of, work_of
+from spinescore.runtime.archive.studylists import Entry, read_list
+from spinescore.runtime.durable import write_whole
 from spinescore.runtime.files import write_atomic
-from spinescore.runtime.followup.archivefiles import parquet_of
-from spinescore.runtime.followup.archivetables import archive_dictionary
+from spinescore.runtime.followup.archivefiles import parquet_of, read_rows
+from spinescore.runtime.followup.archivetables import Row, archive_dictionary
 from spinescore.runtime.scoring.report import BundleInfo
 
 __all__ = ["Part", "score_archive"]
@@ -55,7 +64,7 @@ def score_archive(
     shards = [shard for number, shard in enumerate(places.shards()) if number % part[1] == part[0] - 1]
     written = places.written()
     total = count_studies(places, [shard for shard in shards if shard not in written])
-    works = work_of(places, shards, retry)
+    works = _work_of(places, shards, retry)
     if retry is not None:
         again = list(works)
         total, works = sum(len(work.entries) for work in again), iter(again)
@@ -75,11 +84,48 @@ def score_archive(
     return run.unwritten
 
 
+@dataclass(frozen=True)
+class _Work:
+    """The studies of a shard to score, and the rows of its others, which stay as they are."""
+
+    shard: Shard
+    entries: tuple[Entry, ...]
+    kept: tuple[Row, ...] = ()
+
+
+def _work_of(places: Places, shards: Iterable[Shard], retry: str | None = None) -> Iterator[_Work]:
+    """Yield the work of each shard without a file. With `retry`, of each file the studies with that code.
+
+    Raises ValueError for a file that is no table, and ArchiveError for a list of studies that is damaged.
+    """
+    written = places.written()
+    for shard in shards:
+        if shard not in written:
+            yield _Work(shard, _entries(places, shard))
+        elif retry is not None:
+            rows = read_rows(places.table(shard))
+            again = {row["number"] for row in rows if row["row"] == "not-scored" and row["code"] == retry}
+            if again:
+                entries = tuple(entry for entry in _entries(places, shard) if entry.number in again)
+                yield _Work(shard, entries, tuple(row for row in rows if row["number"] not in again))
+
+
+def _entries(places: Places, shard: Shard) -> tuple[Entry, ...]:
+    """Return the studies of a shard. Raises ArchiveError unless all are there."""
+    path = places.listed(shard)
+    entries, count = read_list(path), count_studies(places, [shard])
+    if [entry.number for entry in entries] != list(range(count)):
+        with readable(path):
+            raise ValueError(f"it lists {len(entries)} of {count} studies")
+    return entries
+
+
 class _Run:
-    """The state of one run: the shards that are open, and the facts of the first scorer."""
+    """The state of one run: the shards that have begun, and the facts of the first scorer."""
 
     def __init__(self, places: Places, request: Request, say: Say, total: int) -> None:
-        self._places, self._say, self._open = places, say, OpenShards(places)
+        self._places, self._say = places, say
+        self._open: dict[Shard, tuple[set[int], list[Row]]] = {}  # the studies that are still to come, and the rows
         self.studies: Counter[str] = Counter()  # by code; `scored` for those with grades
         self.unwritten = 0  # studies that lack results
         self._total, self._lost = total, 0
@@ -92,10 +138,10 @@ class _Run:
         self.request = request
         self._bundle: BundleInfo | None = None
 
-    def tasks(self, works: Iterator[Work]) -> Iterator[Task]:
+    def tasks(self, works: Iterator[_Work]) -> Iterator[Task]:
         """Yield the studies of each shard, which begins with its first study."""
         for work in works:
-            self._open.begin(work)
+            self._open[work.shard] = {entry.number for entry in work.entries}, list(work.kept)
             out = str(self._places.results(work.shard)) if self.request.formats else None
             for entry in work.entries:
                 yield Task(work.shard, entry, out)
@@ -119,7 +165,10 @@ class _Run:
         return self.request
 
     def take(self, outcome: Outcome) -> None:
-        """Put the rows of a study into its shard. Raises ArchiveError if too many in a row ended their process."""
+        """Put the rows of a study into its shard, and write the shard as soon as its last study is there.
+
+        Raises OSError, and ArchiveError if too many studies in a row ended their process.
+        """
         task, entry = outcome.task, outcome.task.entry
         rows = parsed_rows(outcome.rows, entry.number)
         assert self._bundle is not None
@@ -137,8 +186,14 @@ class _Run:
         elif outcome.message is not None:
             self.unwritten += 1
             self._say(f"study {entry.number} of shard {task.shard}: not written: {outcome.message}")
-        self.studies.update(codes_of(rows) or ["scored"])
-        if self._open.add(task.shard, entry.number, rows):
+        self.studies.update([row["code"] for row in rows if row["row"] == "not-scored"] or ["scored"])
+        waiting, shard_rows = self._open[task.shard]
+        waiting.discard(entry.number)
+        shard_rows += rows
+        if not waiting:
+            del self._open[task.shard]
+            shard_rows.sort(key=lambda row: row["number"])  # rows of one study stay in their order
+            write_whole(self._places.table(task.shard), parquet_of(shard_rows))
             self._places.note("written", shard=str(task.shard))
         self._progress.add()
 

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from spinescore.kernels.cache import user_cache
 from spinescore.kernels.signing import is_signed, key_fault, sign, signed_bytes
-from spinescore.runtime.files import file_sha256, read_text, write_atomic
+from spinescore.runtime.files import file_sha256, read_bytes, write_atomic
 from spinescore.runtime.logs import CACHE, log_once
 from spinescore.runtime.machine.caches import cache_place
 
-__all__ = ["kept_networks", "read_kept", "read_note", "sign_kept", "write_note"]
+__all__ = ["kept_networks", "plugin_cache", "read_kept", "write_kept"]
 
-_LONGEST = 100  # characters of a note
+_MOST_BYTES = 8 << 30
+_OWN = ("fixed-", "streams-")  # how the names of files begin that `read_kept` reads, and the plugin does not
 
 
 def kept_networks(path: Path) -> Path | None:
     """Return a folder for compiled networks, which make the next start faster; None if nothing can be kept.
 
-    The plugin reads the files in it, so that files which this machine did not sign are removed. The log has one line if
-    nothing can be kept.
+    The log has one line then.
     """
     try:
         cache = user_cache() / "openvino" / file_sha256(path)[:32]  # the plugin goes by the path, not by the content
@@ -31,9 +33,6 @@ def kept_networks(path: Path) -> Path | None:
         if fault := key_fault():
             raise OSError(fault)
         CACHE.debug("compiled networks of %s lie in %s", path.name, cache)
-        for file in filter(Path.is_file, cache.iterdir()):
-            if not is_signed(_name(file), file_sha256(file)):
-                file.unlink()
         return cache
     except (OSError, RuntimeError) as error:
         place, reason = cache_place() or "no folder", getattr(error, "strerror", None) or error
@@ -41,35 +40,39 @@ def kept_networks(path: Path) -> Path | None:
         return None
 
 
-def sign_kept(cache: Path | None) -> None:
-    """Sign the files in such a folder that are not signed yet."""
-    with suppress(OSError):  # another process has just removed the file
-        for file in () if cache is None else filter(Path.is_file, cache.iterdir()):
-            sha256 = file_sha256(file)
-            if not is_signed(_name(file), sha256):
-                sign(_name(file), sha256)
+@contextmanager
+def plugin_cache(cache: Path) -> Iterator[None]:
+    """Remove files that the plugin could read and this machine did not sign; sign those that the plugin adds."""
+    known = set()
+    for file in _of_plugin(cache):
+        with suppress(OSError):  # another process has just removed the file
+            if is_signed(_name(file), file_sha256(file)):
+                known.add(file)
+            else:
+                file.unlink()
+    yield
+    for file in _of_plugin(cache) - known:
+        with suppress(OSError):
+            sign(_name(file), file_sha256(file))
 
 
-def read_kept(file: Path) -> bytes | None:
+def read_kept(file: Path | None) -> bytes | None:
     """Return the bytes of a file in such a folder; None if it is not there or this machine did not sign it."""
     with suppress(OSError):
-        return signed_bytes(_name(file), file.read_bytes())
+        return None if file is None else signed_bytes(_name(file), read_bytes(file, _MOST_BYTES))
     return None
 
 
-def read_note(path: Path | None) -> str:
-    """Return the short text of a file in such a folder; empty if there is none."""
-    if path is not None:
-        with suppress(OSError, ValueError):
-            return read_text(path, _LONGEST, "ascii")
-    return ""
-
-
-def write_note(path: Path | None, text: str) -> None:
-    """Write a short text that later starts read, if there is a folder for it."""
-    if path is not None and read_note(path) != text:
+def write_kept(file: Path | None, data: bytes) -> None:
+    """Write and sign a file that later starts read, if there is a folder for it."""
+    if file is not None:
         with suppress(OSError):
-            write_atomic(path, text)
+            write_atomic(file, data)
+            sign(_name(file), hashlib.sha256(data).hexdigest())
+
+
+def _of_plugin(cache: Path) -> set[Path]:
+    return {file for file in cache.iterdir() if file.is_file() and not file.name.startswith(_OWN)}
 
 
 def _name(file: Path) -> str:

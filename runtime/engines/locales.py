@@ -23,14 +23,6 @@ def kept_locale() -> Iterator[None]:
     files in ASCII. One of them can also set a decimal comma back while the other still reads numbers. Other threads of
     the process see the decimal point for the time of the loading.
     """
-    _enter()
-    try:
-        yield
-    finally:
-        _leave()
-
-
-def _enter() -> None:
     global _inside, _before, _during
     with _lock:
         if not _inside:
@@ -39,12 +31,11 @@ def _enter() -> None:
                 locale.setlocale(locale.LC_NUMERIC, "C")
             _during = locale.setlocale(locale.LC_ALL)
         _inside += 1
-
-
-def _leave() -> None:
-    global _inside
-    with _lock:
-        _inside -= 1
-        if not _inside and locale.setlocale(locale.LC_ALL) in ("C", _during):  # else the program has chosen another
-            with suppress(locale.Error):  # the locale's files were removed meanwhile
-                locale.setlocale(locale.LC_ALL, _before)
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if not _inside and locale.setlocale(locale.LC_ALL) in ("C", _during):  # else the program has chosen another
+                with suppress(locale.Error):  # the locale's files were removed meanwhile
+                    locale.setlocale(locale.LC_ALL, _before)

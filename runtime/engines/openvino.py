@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.engines.keptnetworks import kept_networks, read_kept, read_note, sign_kept, write_note
+from spinescore.runtime.engines.keptnetworks import kept_networks, plugin_cache, read_kept, write_kept
 from spinescore.runtime.engines.locales import kept_locale
 from spinescore.runtime.errors import EngineError
-from spinescore.runtime.files import write_atomic
 from spinescore.runtime.machine.processor import processor_kind
 
 try:
@@ -40,7 +39,7 @@ _KEPT_REQUESTS = 64  # one for each of the pipeline's pairs of buffers
 _TWIN_BYTES = 16 * 2**20  # a larger network is compiled only once, to save memory
 # Operations on constants that give the same result if they are done twice.
 _MOVED = ("Const", "Convert", "Reorder", "Reshape", "Transpose")
-_SHARED, _APART = "streams may share a compiled model\n", "one stream for each compiled model\n"
+_SHARED, _APART = b"streams may share a compiled model\n", b"one stream for each compiled model\n"
 
 _open: weakref.WeakSet[OpenVinoEngine] = weakref.WeakSet()
 
@@ -177,11 +176,7 @@ class OpenVinoEngine:
         return shape
 
 
-def open_on_cpu(
-    path: Path, precision: str, threads: int | None, callers: int, rows: int | None = None
-) -> OpenVinoEngine:
-    """Open a network; the arguments are those of `OpenVinoEngine`."""
-    return OpenVinoEngine(path, precision, threads, callers, rows)
+open_on_cpu = OpenVinoEngine
 
 
 def _keep_inherited() -> None:
@@ -206,28 +201,27 @@ def _compiled(
         settings = _settings(floating, threads, streams)
         if rows is not None:
             return _with_fixed_batch(core, path, rows, settings, cache)
-        if cache is not None:
-            settings["CACHE_DIR"] = str(cache)
-        return core.compile_model(str(path), "CPU", settings)
+        if cache is None:
+            return core.compile_model(str(path), "CPU", settings)
+        with plugin_cache(cache):
+            return core.compile_model(str(path), "CPU", {**settings, "CACHE_DIR": str(cache)})
 
-    try:
-        with kept_locale():
-            if precision != "int8" or callers == 1:
-                return [compiled(threads, callers)]
-            place = "-".join((openvino.__version__.replace("/", "-"), floating, *processor_kind().split()))
-            verdict_file = None if cache is None else cache / f"streams-{place}{'' if rows is None else '-fixed'}"
-            verdict = read_note(verdict_file)
-            if verdict != _APART:
-                model = compiled(threads, callers)
-                if verdict == _SHARED or not _scales_constants(model):
-                    write_note(verdict_file, _SHARED)
-                    return [model]
-                write_note(verdict_file, _APART)
-            if path.stat().st_size > _TWIN_BYTES or threads is None or threads < callers:
-                return [compiled(threads, 1)]
-            return [compiled(threads // callers, 1) for _ in range(callers)]
-    finally:
-        sign_kept(cache)
+    with kept_locale():
+        if precision != "int8" or callers == 1:
+            return [compiled(threads, callers)]
+        place = "-".join((openvino.__version__.replace("/", "-"), floating, *processor_kind().split()))
+        verdict_file = None if cache is None else cache / f"streams-{place}{'' if rows is None else '-fixed'}"
+        verdict = read_kept(verdict_file)
+        if verdict != _APART:
+            model = compiled(threads, callers)
+            if verdict == _SHARED or not _scales_constants(model):
+                if verdict is None:
+                    write_kept(verdict_file, _SHARED)
+                return [model]
+            write_kept(verdict_file, _APART)
+        if path.stat().st_size > _TWIN_BYTES or threads is None or threads < callers:
+            return [compiled(threads, 1)]
+        return [compiled(threads // callers, 1) for _ in range(callers)]
 
 
 def _with_fixed_batch(core: Any, path: Path, rows: int, settings: dict[str, Any], cache: Path | None) -> Any:
@@ -237,18 +231,17 @@ def _with_fixed_batch(core: Any, path: Path, rows: int, settings: dict[str, Any]
     """
     conditions = [openvino.__version__, core.get_property("CPU", "FULL_DEVICE_NAME"), rows, *sorted(settings.items())]
     name = f"fixed-{hashlib.sha256(repr(conditions).encode()).hexdigest()[:32]}.blob"
-    exported = None if cache is None else read_kept(cache / name)
-    if exported is not None:
+    file = None if cache is None else cache / name
+    if (exported := read_kept(file)) is not None:
         with suppress(RuntimeError):
             return core.import_model(exported, "CPU", settings)
     network = core.read_model(str(path))
     network.reshape({end: [rows, *list(end.partial_shape)[1:]] for end in network.inputs})
     compiled = core.compile_model(network, "CPU", settings)
-    if cache is not None:
+    if file is not None:
         stream = io.BytesIO()
         compiled.export_model(stream)
-        with suppress(OSError):
-            write_atomic(cache / name, stream.getvalue())
+        write_kept(file, stream.getvalue())
     return compiled
 
 

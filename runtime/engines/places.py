@@ -7,17 +7,16 @@ ignored: a process that ends in between leaves no engine that could be opened. I
 from __future__ import annotations
 
 import hashlib
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from spinescore.kernels.cache import user_cache
 from spinescore.kernels.signing import is_signed, sign
 from spinescore.runtime.bundle import MANIFEST_NAME, is_shipped
+from spinescore.runtime.durable import try_lock
 from spinescore.runtime.engines.sidecar import ENGINE_FOLDER, SUFFIX, Sidecar, sidecar_path
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.files import file_sha256, read_text, write_atomic
@@ -146,28 +145,10 @@ def locked(path: Path) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
-        _lock(file)
+        with suppress(OSError):
+            while not try_lock(file.fileno()):
+                time.sleep(_RETRY_S)
         yield
-
-
-def _lock(file: BinaryIO) -> None:
-    if sys.platform == "win32":
-        import msvcrt
-
-        held = False
-        with suppress(OSError):
-            while not held:
-                with suppress(PermissionError):  # another process has it
-                    file.seek(0)
-                    msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-                    held = True
-                if not held:
-                    time.sleep(_RETRY_S)
-    else:
-        import fcntl
-
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _homes(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""A child process that lives long: it is started, gets messages, says messages, and is ended at once.
+"""A child process that lives long: it is started, gets messages, says messages, and is ended.
 
 A message is a JSON object on a line of its own. A child says them on its standard output, and hears them on its
 standard input, whose end tells that the parent is gone.
@@ -19,7 +19,14 @@ from typing import Any
 
 from spinescore.runtime.machine.crashes import crash_silently
 from spinescore.runtime.machine.memory import resident_bytes
-from spinescore.runtime.machine.processes import end_with_parent, ending, without_interrupts, worker_command
+from spinescore.runtime.machine.processes import (
+    end_with_parent,
+    ending,
+    join_children,
+    leave_children,
+    without_interrupts,
+    worker_command,
+)
 
 __all__ = ["Child", "Message", "answering"]
 
@@ -32,17 +39,24 @@ class Child:
     """One process at a time that runs `main` of a module; it can be started again after it was ended."""
 
     def __init__(
-        self, module: str, inherited: Sequence[int] = (), on_message: Callable[[], None] | None = None
+        self,
+        module: str,
+        inherited: Sequence[int] = (),
+        on_message: Callable[[], None] | None = None,
+        *,
+        is_quiet: bool = False,
     ) -> None:
         """`inherited` are descriptors that the process keeps open, as that of the spool's lock.
 
-        `on_message` is called in another thread when the process has said something.
+        `on_message` is called in another thread when the process has said something, and when it has ended. What an
+        `is_quiet` process writes to standard error is lost.
         """
-        self._module, self._inherited = module, tuple(inherited)
+        self._module, self._inherited, self._is_quiet = module, tuple(inherited), is_quiet
         self._on_message = on_message or (lambda: None)
         self._process: subprocess.Popen[bytes] | None = None
         self._listener: threading.Thread | None = None
         self._said: queue.Queue[Message] = queue.Queue()
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()  # to write to it; empty at the end
 
     @property
     def pid(self) -> int | None:
@@ -50,28 +64,26 @@ class Child:
         return None if self._process is None else self._process.pid
 
     def start(self, request: Mapping[str, Any]) -> None:
-        """Start the process with a request. The process before must have been ended with `kill`."""
-        self._said = queue.Queue()
-        command = worker_command(self._module, json.dumps(request))
+        """Start the process with a request. The process before must have been ended with `kill`. Raises `OSError`."""
+        self._said, self._lines = queue.Queue(), queue.SimpleQueue()
         with without_interrupts():
             self._process = subprocess.Popen(
-                command,
+                worker_command(self._module, json.dumps(request)),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL if self._is_quiet else None,
                 pass_fds=() if sys.platform == "win32" else self._inherited,
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
-        arguments = (self._process, self._said, self._on_message)
-        self._listener = threading.Thread(target=_listen, args=arguments, name="spinescore-child", daemon=True)
+        join_children(self._process)
+        listening = (self._process, self._said, self._on_message)
+        self._listener = threading.Thread(target=_listen, args=listening, name="spinescore-child", daemon=True)
         self._listener.start()
+        threading.Thread(target=_tell, args=(self._process, self._lines), name="spinescore-tell", daemon=True).start()
 
     def send(self, message: object) -> None:
-        """Send it a message. A process that has ended gets none, which `ended` tells."""
-        assert self._process is not None
-        assert self._process.stdin is not None
-        with suppress(OSError):  # a broken pipe has several numbers on Windows
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
-            self._process.stdin.flush()
+        """Send it a message, without waiting until it reads. One that has ended gets none, which `ended` tells."""
+        self._lines.put(json.dumps(message).encode() + b"\n")
 
     def wake(self) -> None:
         """End the wait in `messages` with an empty message; any thread may call it."""
@@ -86,39 +98,56 @@ class Child:
                 messages.append(self._said.get_nowait())
         return messages
 
-    def ended(self) -> str | None:
-        """Return how it ended, in words; None while it runs."""
-        if self._process is None:
+    def ended(self, wait_s: float = 0.0) -> str | None:
+        """Return how it ended, in words; None while it runs. What it said before is in `messages` then."""
+        process, listener = self._process, self._listener
+        if process is None or listener is None:
             return "it was not started"
-        status = self._process.poll()
-        return None if status is None else ending(status)
+        listener.join(wait_s)
+        return None if listener.is_alive() else ending(process.wait())
 
     def memory_bytes(self) -> int:
         """Return the memory that it holds; 0 if it does not run."""
         return 0 if self.pid is None else resident_bytes(self.pid)
 
-    def kill(self) -> None:
-        """End it at once, and wait until it has ended. It may end at any line."""
+    def kill(self, grace_s: float = 0.0, most_s: float | None = None) -> None:
+        """End it at once, or after its input has ended and `grace_s` have passed; wait at most `most_s` for its end.
+
+        It may end at any line. One that waits for a disk in the kernel ends later, or never.
+        """
         process, self._process = self._process, None
         if process is None:
             return
+        self._lines.put(b"")
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(grace_s)
         process.kill()
-        process.wait()
-        if self._listener is not None:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(most_s)
+        if self._listener is not None and self._listener is not threading.current_thread():
             self._listener.join(_JOIN_S)
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with suppress(OSError):  # what the process did not read is lost
-                    pipe.close()
 
 
 def _listen(process: subprocess.Popen[bytes], said: queue.Queue[Message], on_message: Callable[[], None]) -> None:
-    """Put the messages of a process into a queue until it ends."""
+    """Put the messages of a process into a queue until it has ended."""
     assert process.stdout is not None
-    with suppress(ValueError):  # the pipe was closed, or a message was cut off by the end of the process
+    with process.stdout:
         for line in process.stdout:
-            said.put(json.loads(line))
+            with suppress(ValueError):  # a message may be cut off by the end of the process
+                said.put(json.loads(line))
             on_message()
+    process.wait()
+    leave_children(process)
+    on_message()
+
+
+def _tell(process: subprocess.Popen[bytes], lines: queue.SimpleQueue[bytes]) -> None:
+    """Write lines to a process until an empty one, then close its input."""
+    assert process.stdin is not None
+    with suppress(OSError), process.stdin as pipe:  # it has ended; a broken pipe has several numbers on Windows
+        while line := lines.get():
+            pipe.write(line)
+            pipe.flush()
 
 
 def answering(hear: Callable[[Message], None] | None = None) -> Callable[..., None]:

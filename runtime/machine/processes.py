@@ -23,14 +23,15 @@ from typing import NoReturn
 
 __all__ = [
     "can_start",
-    "child",
     "end_unused",
     "end_with_parent",
     "ending",
     "freeze_support",
     "interpreter",
     "is_frozen",
+    "join_children",
     "join_users",
+    "leave_children",
     "leave_users",
     "without_interrupts",
     "worker_command",
@@ -123,28 +124,16 @@ def without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-@contextmanager
-def child(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a process with pipes for input and output. It ends with the block or this process. Raises `OSError`."""
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-    )
+def join_children(process: subprocess.Popen[bytes]) -> None:
+    """Have a process end before this one, if this one ends with its parent."""
     _children.add(process)
-    try:
-        with process:
-            try:
-                yield process
-            except BaseException:
-                process.kill()
-                raise
-    finally:
-        _children.discard(process)
-        while _orphaned.is_set():
-            time.sleep(1)
+
+
+def leave_children(process: subprocess.Popen[bytes]) -> None:
+    """Note that a process has ended. If this one is ending, it does not matter how, and the call never returns."""
+    _children.discard(process)
+    while _orphaned.is_set():
+        time.sleep(1)
 
 
 def end_with_parent(hear: Callable[[bytes], None] | None = None) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any
 
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.caller import Caller
+from spinescore.runtime.documents import document_of
 from spinescore.runtime.logs import OPENING
-from spinescore.runtime.machine.processes import ending, worker_command
-from spinescore.runtime.opening.request import Request
+from spinescore.runtime.machine.child import Child
+from spinescore.runtime.opening.building import BuildJob
+from spinescore.runtime.opening.checking import Check
 
 __all__ = ["Build", "Job"]
 
@@ -22,106 +20,62 @@ _END_S = 2.0  # that a process may take after it is told to end
 _LONGEST_REASON = 2000
 _LOOK_S = 0.05  # between two looks at a process that is waited for
 
+Job = BuildJob | Check
 Say = Callable[[str], None]
-
-
-class Job(Protocol):
-    """The task of the process, a dataclass: `building.BuildJob` or `checking.Check`."""
-
-    @property
-    def sentence(self) -> str:
-        """One sentence for the reports: which engines are being built or checked."""
-
-    def begin(self, bundle: Bundle) -> None:
-        """Note that the job begins. Raises `OSError`."""
-
-    def failed(self, bundle: Bundle, reason: str) -> str:
-        """Keep why no engine was accepted; return the warning."""
-
-    def not_taken(self, error: Exception) -> str:
-        """Return the warning if an engine was accepted but could not be opened then."""
-
-    def then(self, request: Request) -> Request:
-        """Return how to open the engine that the job accepts."""
 
 
 class Build:
     """One process that builds and accepts engines. Close it, or use it as a context manager."""
 
-    def __init__(self, bundle: Bundle, job: Job, progress: Say | None = None, aside: bool | None = None) -> None:
+    def __init__(self, bundle: Bundle, job: Job, progress: Say | None = None, aside: bool = False) -> None:
         """Start the process. `progress` gets its lines of text, in another thread.
 
-        `aside` is for a check alone: whether studies are scored meanwhile.
+        With `aside` a check leaves the cores to studies that are scored meanwhile.
         """
         self.job, self._bundle, self._progress = job, bundle, progress
         self._answer: dict[str, Any] = {}
         self._given_up = False
-        self._process: subprocess.Popen[str] | None = None
-        self._listener = threading.Thread(target=self._listen, name="spinescore-build", daemon=True)
-        more = {} if aside is None else {"aside": aside}
-        request = json.dumps({"bundle": str(bundle.folder.absolute()), **more, **asdict(job)})  # type: ignore[call-overload]
+        self._child = Child("spinescore.runtime.opening.builder", on_message=self._hear, is_quiet=True)
+        request = {"bundle": str(bundle.folder.absolute()), "aside": aside, "job": document_of(job)}
         OPENING.debug("begun, in a process of its own: %s", job.sentence)
         try:
             job.begin(bundle)
-            self._process = subprocess.Popen(
-                _command(request),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                encoding="utf-8",
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-            )
+            self._child.start(request)
         except OSError as error:
             self._answer = {"accepted": False, "reason": f"No process can be started ({error.strerror})."}
-        self._listener.start()
 
     @property
     def finished(self) -> bool:
-        return not self._listener.is_alive()
+        return self._child.ended() is not None
 
     @property
     def judged(self) -> bool:
         """Whether it left acceptance records, of engines that were accepted or not."""
         return self._answer.get("judged") is True
 
-    @property
-    def sentence(self) -> str:
-        """One sentence for the reports: which engines are being built or checked."""
-        return self.job.sentence
-
     def wait(self, caller: Caller | None = None) -> tuple[str, ...]:
         """Wait for the end; return a warning if no engine was accepted, and keep it on disk.
 
         There is no warning if the process was closed before its end. Raises `Cancelled` if the caller gives up.
         """
-        while self._listener.is_alive():
+        while (
+            end := self._child.ended(_LOOK_S)
+        ) is None:  # not without end: Ctrl-C would not interrupt that on Windows
             if caller is not None:
                 caller.go_on("the engines that another process works on")
-            self._listener.join(_LOOK_S)  # not without end: Ctrl-C would not interrupt that on Windows
         if self._answer.get("accepted") is True:
             OPENING.debug("an engine was accepted")
             return ()
         if self._given_up and not self._answer:
             return ()
-        reason = str(self._answer.get("reason") or f"The builder ended with {self._ending()}.")[:_LONGEST_REASON]
+        reason = str(self._answer.get("reason") or f"The builder ended with {end}.")[:_LONGEST_REASON]
         OPENING.debug("no engine was accepted: %s", reason)
         return (self.job.failed(self._bundle, reason),)
 
     def close(self) -> None:
         """End the process if it still runs. Closing twice is no error."""
-        process, self._process = self._process, None
-        if process is None:
-            return
         self._given_up = True
-        assert process.stdin is not None
-        process.stdin.close()
-        try:
-            process.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if self._listener is not threading.current_thread():  # if `progress` closes a scorer
-            self._listener.join(_END_S)  # no longer: it may be in `progress`, which may wait for this thread
+        self._child.kill(_END_S)
 
     def __enter__(self) -> Build:
         return self
@@ -129,23 +83,10 @@ class Build:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _listen(self) -> None:
-        process = self._process
-        if process is None or process.stdout is None:
-            return
-        with process.stdout:
-            for line in process.stdout:
-                with suppress(Exception):  # a line that is no message, or an error of the caller's function
-                    message = json.loads(line)
-                    if "accepted" in message:
-                        self._answer = dict(message)
-                    elif self._progress is not None:
-                        self._progress(str(message["say"]))
-
-    def _ending(self) -> str:
-        process = self._process
-        return ending(process.wait() if process is not None else 0)
-
-
-def _command(request: str) -> list[str]:
-    return worker_command("spinescore.runtime.opening.builder", request)
+    def _hear(self) -> None:
+        for message in self._child.messages():
+            with suppress(Exception):  # a line that is no message, or an error of the caller's function
+                if "accepted" in message:
+                    self._answer = dict(message)
+                elif self._progress is not None:
+                    self._progress(str(message["say"]))

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from spinescore.runtime.machine.processes import end_with_parent
+from spinescore.runtime.machine.child import answering
 
 __all__ = ["main"]
 
@@ -24,16 +23,8 @@ Say = Callable[[str], None]
 
 
 def main(request: str) -> None:
-    """Do the job that the parent sends: a JSON object with `bundle` and the fields of a `BuildJob` or a `Check`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a library's prints must not disturb the answers
-    end_with_parent()
-
-    def answer(**message: Any) -> None:
-        answers.write(json.dumps(message) + "\n")
-        answers.flush()
-
+    """Do the `job` that the parent sends, a `BuildJob` or a `Check`, for its `bundle`."""
+    answer = answering()
     judged = False
     try:
         reason, judged = _do(json.loads(request), lambda line: answer(say=line))
@@ -46,12 +37,12 @@ def main(request: str) -> None:
 
 def _do(request: dict[str, Any], say: Say) -> tuple[str, bool]:
     from spinescore.runtime.bundle import Bundle
+    from spinescore.runtime.documents import read
     from spinescore.runtime.opening import building, checking
 
-    bundle = Bundle.open(Path(request.pop("bundle")))
-    if "untried" in request:
-        return building.run(bundle, building.BuildJob(**{**request, "untried": tuple(request["untried"])}), say)
-    if request.pop("aside") and hasattr(os, "nice"):
+    bundle, job = Bundle.open(Path(request["bundle"])), request["job"]
+    if "untried" in job:
+        return building.run(bundle, read(building.BuildJob, job), say)
+    if request["aside"] and hasattr(os, "nice"):
         os.nice(_NICE)  # the studies that are scored meanwhile come first
-    check = checking.Check(**{**request, "precisions": tuple(request["precisions"])})
-    return checking.run(bundle, check, say)
+    return checking.run(bundle, read(checking.Check, job), say)

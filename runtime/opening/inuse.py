@@ -39,7 +39,7 @@ class EngineInUse:
     def warnings(self) -> tuple[str, ...]:
         """The warnings, for every report, on engines that are or were being made."""
         build = self._opening.build
-        return (*self._opening.warnings, *([] if build is None else [build.sentence]))
+        return (*self._opening.warnings, *([] if build is None else [build.job.sentence]))
 
     def renew(self) -> bool:
         """Take the engine that was accepted meanwhile; return whether there was one.

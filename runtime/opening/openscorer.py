@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from spinescore.runtime.bundle import Bundle
@@ -10,10 +11,10 @@ from spinescore.runtime.engines import ENGINES
 from spinescore.runtime.errors import BundleError, DeviceError, EngineError
 from spinescore.runtime.logs import CACHE, log_engine
 from spinescore.runtime.machine.caches import cache_place
-from spinescore.runtime.opening.background import Build
+from spinescore.runtime.opening.background import Build, Job
 from spinescore.runtime.opening.building import BuildJob, find_build
 from spinescore.runtime.opening.candidates import Candidate, Trail, candidates
-from spinescore.runtime.opening.checking import Check, find_check
+from spinescore.runtime.opening.checking import find_check
 from spinescore.runtime.opening.planned import find_plan, request_by_plan, request_without_plan
 from spinescore.runtime.opening.request import Request
 from spinescore.runtime.scoring.studyscorer import StudyScorer
@@ -102,42 +103,35 @@ def _open_or_build(whole: Bundle, request: Request, test: bool) -> Opening:
     An opened scorer is closed before another process works on engines first: it needs the memory.
     """
     bundle = whole.with_localizer(request.localizer)
-    scorer, refusal = _opened_or_refusal(bundle, request, test)
-    try:
+    scorer: StudyScorer | None = None
+    refusal: EngineError | DeviceError | None = None
+    with ExitStack() as unused:
+        try:
+            scorer = open_first(bundle, request, test=test)
+            unused.callback(scorer.close)
+        except (EngineError, DeviceError) as error:
+            refusal = error
         job, warnings = _find_job(bundle, request, scorer)
-        if job is not None and scorer is not None and not _comes_first(job, request):
-            aside = True if isinstance(job, Check) else None
-            build = Build(bundle, job, request.progress, aside)
-            return Opening(scorer, warnings, build, job.then(request))
-    except BaseException:
-        if scorer is not None:
-            scorer.close()
-        raise
+        if scorer is not None and (job is None or not _comes_first(job, request)):
+            opening = Opening(scorer, warnings)
+            if job is not None:
+                build = Build(bundle, job, request.progress, aside=True)
+                opening = replace(opening, build=build, then=job.then(request))
+            unused.pop_all()
+            return opening
     if job is not None:
-        if scorer is not None:
-            scorer.close()
         warnings += _made(bundle, request, job)
-        scorer, refusal = _opened_or_refusal(bundle, request, test)
-    if refusal is not None:
-        raise type(refusal)(" ".join((str(refusal), *warnings))) from refusal
-    assert scorer is not None
-    return Opening(scorer, warnings)
+        try:
+            return Opening(open_first(bundle, request, test=test), warnings)
+        except (EngineError, DeviceError) as error:
+            refusal = error
+    assert refusal is not None
+    raise type(refusal)(" ".join((str(refusal), *warnings))) from refusal
 
 
-def _opened_or_refusal(
-    bundle: Bundle, request: Request, test: bool
-) -> tuple[StudyScorer | None, EngineError | DeviceError | None]:
-    try:
-        return open_first(bundle, request, test=test), None
-    except (EngineError, DeviceError) as refusal:
-        return None, refusal
-
-
-def _find_job(
-    bundle: Bundle, request: Request, scorer: StudyScorer | None
-) -> tuple[BuildJob | Check | None, tuple[str, ...]]:
+def _find_job(bundle: Bundle, request: Request, scorer: StudyScorer | None) -> tuple[Job | None, tuple[str, ...]]:
     """Return what another process can do for this request, and warnings if it cannot be done or failed before."""
-    job: BuildJob | Check | None = None
+    job: Job | None = None
     warnings: tuple[str, ...] = ()
     prebuilt = scorer is not None and scorer.choice is not None and ENGINES[scorer.choice.engine].prebuilt
     if request.build != "no" and not prebuilt:
@@ -148,15 +142,14 @@ def _find_job(
     return job, warnings
 
 
-def _comes_first(job: BuildJob | Check, request: Request) -> bool:
+def _comes_first(job: Job, request: Request) -> bool:
     """Whether the scorer waits for the job: `auto` waits for a GPU's engines, but not for the check of a CPU's."""
     return request.build == "now" or (request.build == "auto" and isinstance(job, BuildJob))
 
 
-def _made(bundle: Bundle, request: Request, job: BuildJob | Check) -> tuple[str, ...]:
+def _made(bundle: Bundle, request: Request, job: Job) -> tuple[str, ...]:
     """Do the job in another process and wait for it; return the warnings that come of it."""
-    aside = False if isinstance(job, Check) else None
-    with Build(bundle, job, request.progress, aside) as build:
+    with Build(bundle, job, request.progress) as build:
         warnings = build.wait(request.caller)
     # If a GPU's engines have records by now, opening the bundle says what stands in them.
     return () if isinstance(job, BuildJob) and build.judged else warnings

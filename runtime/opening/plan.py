@@ -2,17 +2,7 @@
 
 `spinescore plan` measures the ways to run a bundle (`spinescore.runtime.opening.plansearch`), and writes the most
 accurate one that keeps the budget. A plan holds for this bundle, this machine (hardware, processor, cores, platform)
-and this version of the engine; on any other it is refused. Its fields:
-
-    schema, bundle{name, sha256}, machine{kind, hardware, processor, cores, platform}, budget_ms, percentile, studies,
-    candidates[{engine, precision, threads|null, localizer, passes, antialias, apart, test_time, framework, corners,
-    grade_flips, median_shift_px, runs, p50_ms, tail_ms|null}], choice (the number of the candidate), date,
-    sha256 (of all other fields)
-
-`localizer` names an alternative of the bundle, and is left out for the bundle's own. `test_time` is true if heatmaps
-are averaged over the bundle's scales and flips, and is left out otherwise. `tail_ms` is the percentile, from files to
-report; null if the candidate was given up before it was known. `corners`, `grade_flips` and `median_shift_px` come from
-its acceptance record; they are 0 for the reference.
+and this version of the engine; on any other it is refused.
 
 A plan lies beside the acceptance records, one for each machine, and is not part of the bundle's hash. Like them, it
 counts only if this machine made it, unless the operator names its file.
@@ -20,20 +10,18 @@ counts only if this machine made it, unless the operator names its file.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
-from spinescore.kernels.signing import sign
-from spinescore.runtime.acceptance.keeping import keep, read_kept
+from spinescore.runtime.acceptance.keeping import SignedDocument, keep
 from spinescore.runtime.bundle import Bundle, command_name
 from spinescore.runtime.devices import KINDS, hardware_of
-from spinescore.runtime.documents import document_of, document_sha256
+from spinescore.runtime.documents import document_sha256
 from spinescore.runtime.engines import ENGINES, PRECISIONS
 from spinescore.runtime.engines.sidecar import this_platform
-from spinescore.runtime.errors import DeviceError, EngineError
+from spinescore.runtime.errors import DeviceError
 from spinescore.runtime.fields import INLINE, OPTIONAL, Keys, OneOf, Within, check_choice, dotted
 from spinescore.runtime.machine.processor import core_count, processor_name
 from spinescore.runtime.scoring.budget import Effort
@@ -50,12 +38,13 @@ _MOST_THREADS = 4096  # and never more than this machine has cores
 _Count = Annotated[int, Within(0, _MOST_COUNT)]
 _Ms = Annotated[float, Within(0.0, _MOST_MS)]
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to run a bundle's networks; None leaves `threads` to the engine, and `localizer` to the bundle."""
+    """One way to run a bundle's networks; None leaves `threads` to the engine, and `localizer` to the bundle.
+
+    `effort.test_time` is true if heatmaps are averaged over the bundle's scales and flips.
+    """
 
     engine: Annotated[str, OneOf(*ENGINES)]
     precision: Annotated[str, OneOf(*PRECISIONS)]
@@ -78,7 +67,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A measured setting: its cost in accuracy by its acceptance record, and its times."""
+    """A measured setting: its cost in accuracy by its acceptance record (0 for the reference), and its times.
+
+    `tail_ms` is the plan's percentile, from files to report; None if the setting was given up before it was known.
+    """
 
     setting: Annotated[Setting, INLINE]
     framework: str
@@ -91,8 +83,10 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class LatencyPlan:
-    """One plan; the module's text has its fields."""
+class LatencyPlan(SignedDocument):
+    """One plan; `choice` is the number of the candidate to take, and `sha256` of all other fields."""
+
+    _WHAT = "plan"
 
     bundle: Annotated[Mapping[str, str], Keys("name", "sha256")]
     machine: Annotated[Mapping[str, str], Keys(*_MACHINE)]
@@ -110,27 +104,9 @@ class LatencyPlan:
         if self.choice >= len(self.candidates):
             raise ValueError(f"{dotted(path, 'choice')}: there are {len(self.candidates)} candidates, numbered from 0")
 
-    @classmethod
-    def read(cls, path: Path) -> LatencyPlan:
-        """Read a plan. Raises `EngineError` if the file is no plan, or was altered since it was written."""
-        plan = read_kept(path, "plan", cls)
-        if plan.sha256 != plan.digest():
-            raise EngineError(f"The plan {path} was altered.")
-        return plan
-
-    @property
-    def signed_as(self) -> str:
-        return f"plan {self.digest()}"
-
     @property
     def chosen(self) -> Candidate:
         return self.candidates[self.choice]
-
-    def digest(self) -> str:
-        return document_sha256({name: value for name, value in document_of(self).items() if name != "sha256"})
-
-    def to_json(self) -> str:
-        return json.dumps(document_of(replace(self, sha256=self.digest())), indent=2, allow_nan=False) + "\n"
 
     def fault(self, bundle: Bundle) -> str | None:
         """Return why the plan does not hold here, in words, or None if it does."""
@@ -152,8 +128,7 @@ class LatencyPlan:
         """Write it to `path`, else where plans lie. Raises `OSError`."""
         digest = document_sha256(self.machine)[:8]
         name = path.name if path else f"plan-{self.machine['kind']}-{digest}.json"
-        sign(self.signed_as, self.digest())
-        return keep(bundle, name, self.to_json(), path.parent if path else None, None, LatencyPlan.read)
+        return keep(bundle, name, self, path.parent if path else None)
 
 
 def this_machine(kind: str) -> dict[str, str]:

@@ -156,7 +156,8 @@ def search(
                 break
         whole = percentile if len(times_ms) >= runs else None
         measured[number] = _candidate(engine, setting, (framework, times_ms), whole)
-        return _fits(measured[number], budget_ms)
+        tail_ms = measured[number].tail_ms
+        return tail_ms is not None and tail_ms <= budget_ms
 
     localizers = list(dict.fromkeys(setting.localizer for _, setting in tried))
     order = sorted(range(len(measured)), key=lambda n: (accuracy(measured[n], localizers), measured[n].p50_ms))
@@ -194,7 +195,3 @@ def _candidate(engine: AcceptedEngine, setting: Setting, run: Run, percentile: f
         p50_ms=round(percentile_ms(times_ms, 50), 3),
         tail_ms=None if percentile is None else round(percentile_ms(times_ms, percentile), 3),
     )
-
-
-def _fits(candidate: Candidate, budget_ms: float) -> bool:
-    return candidate.tail_ms is not None and candidate.tail_ms <= budget_ms

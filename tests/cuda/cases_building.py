@@ -17,6 +17,7 @@ from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.doctor import examine
 from spinescore.runtime.engines.places import engine_paths, failure
 from spinescore.runtime.engines.sidecar import Sidecar
+from spinescore.runtime.machine import child
 from spinescore.runtime.opening import background, building
 from spinescore.runtime.opening.request import Request
 
@@ -35,7 +36,7 @@ def prepare(name="b", **changes):
 def builders(mode):
     """From here on the builder works in this mode (`builder_on_double`)."""
     script = str(builder.__file__)
-    background._command = lambda request: [sys.executable, script, str(KERNELS), mode, str(FOLDER), request]
+    child.worker_command = lambda module, request: [sys.executable, script, str(KERNELS), mode, str(FOLDER), request]
 
 
 def opened(folder, device="auto", **options):

@@ -17,7 +17,6 @@ import pytest
 from helpers import tiny_study
 from spinescore.runtime import freeze_support, freezing
 from spinescore.runtime.machine import processes
-from spinescore.runtime.opening import background
 from spinescore.runtime.reading.decoding import decode, pool
 
 HOOKS = Path(freezing.hook_dirs()[0])
@@ -54,7 +53,7 @@ def test_a_frozen_program_starts_itself_once_it_supports_that(frozen, monkeypatc
     freeze_support()
     assert processes.can_start()
     assert not decode.in_process()
-    for command in (background._command("{}"), pool._command("3")):
+    for command in (processes.worker_command("spinescore.runtime.opening.builder", "{}"), pool._command("3")):
         assert command[:2] == [sys.executable, processes._WORKER]
         assert command[2] in processes._WORKERS
         module, function = command[2].split(":")

@@ -11,7 +11,7 @@ import pytest
 
 from helpers import archive, tiny
 from spinescore.runtime import Scorer, cli, files
-from spinescore.runtime.archive import shards, studylists
+from spinescore.runtime.archive import run, studylists
 from spinescore.runtime.archive.layout import ArchiveError, Places
 from spinescore.runtime.archive.manifest import make_manifest
 from spinescore.runtime.archive.scoring import read_entry
@@ -109,7 +109,7 @@ def test_tables_that_cannot_be_written_end_the_run_which_goes_on_later(
         raise OSError(number, os.strerror(number), str(path))
 
     with monkeypatch.context() as patched:
-        patched.setattr(shards, "write_whole", failing)
+        patched.setattr(run, "write_whole", failing)
         status, said = call(*words(source, tables))
     assert status == 4
     assert message in said

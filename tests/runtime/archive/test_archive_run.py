@@ -1,5 +1,6 @@
 """A run of an archive: rows, identities, order, going on, parts, codes, results; scored in this process."""
 
+import json
 import threading
 from collections import Counter
 
@@ -38,6 +39,10 @@ def undisturbed(source, scorer, tmp_path_factory):
     tables = tmp_path_factory.mktemp("undisturbed") / "tables"
     archive.run(tables, source, archive.Inline(scorer))
     return tables
+
+
+def log_lines(places):
+    return map(json.loads, places.log.read_text(encoding="utf-8").splitlines())
 
 
 def test_every_study_is_in_the_tables_once(undisturbed):
@@ -137,7 +142,7 @@ def test_a_study_that_ends_its_process_gets_a_code_and_is_tried_again(undisturbe
     status = status_of(places)
     assert (status.scored, status.codes) == (2, {"too-small": 7, "worker-crashed": 1})
     assert "worker-crashed" in status.text()
-    assert [line["number"] for line in places.log_lines() if line["event"] == "not scored"] == [1]
+    assert [line["number"] for line in log_lines(places) if line["event"] == "not scored"] == [1]
     again = archive.Inline(scorer)
     archive.run(tmp_path, source, again, retry="worker-crashed")
     assert again.scored == [bad]
@@ -145,7 +150,7 @@ def test_a_study_that_ends_its_process_gets_a_code_and_is_tried_again(undisturbe
 
 
 def test_the_log_has_the_times_and_the_tables_have_none(undisturbed):
-    events = [line["event"] for line in Places(undisturbed).log_lines()]
+    events = [line["event"] for line in log_lines(Places(undisturbed))]
     assert events == ["scanned", "opened", "written", "written", "written", "ended"]
     text = (undisturbed / "archive.json").read_text() + repr(archive.rows(undisturbed))
     assert str(undisturbed) not in text

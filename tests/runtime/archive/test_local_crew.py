@@ -17,6 +17,7 @@ from spinescore.runtime.archive.crews import Crews, splits
 from spinescore.runtime.archive.layout import ArchiveError, Shard
 from spinescore.runtime.archive.local import Crew, Task
 from spinescore.runtime.archive.studylists import Entry
+from spinescore.runtime.machine import child
 
 SCRIPT = """
 import json, os, signal, sys, time
@@ -47,7 +48,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the script ends
 
 @pytest.fixture(autouse=True)
 def script(monkeypatch):
-    monkeypatch.setattr(local, "worker_command", lambda module, request: [sys.executable, "-c", SCRIPT, request])
+    monkeypatch.setattr(child, "worker_command", lambda module, request: [sys.executable, "-c", SCRIPT, request])
     monkeypatch.setattr(local, "_TICK_S", 0.05)
 
 
@@ -156,7 +157,7 @@ def test_an_archive_that_is_gone_ends_the_run():
 def test_closing_ends_the_processes():
     heard = Heard(2)
     heard.crew.wait_until_open()
-    processes = [member.process for member in heard.crew._members]
+    processes = [member.process._process for member in heard.crew._members]
     heard.crew.close()
     assert all(process.returncode is not None for process in processes)
 

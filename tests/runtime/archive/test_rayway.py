@@ -4,6 +4,7 @@ import importlib
 import os
 import subprocess
 import sys
+import threading
 import types
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -11,6 +12,7 @@ from importlib.util import find_spec
 import pytest
 
 from helpers import archive, tiny
+from spinescore.runtime.archive import local
 from spinescore.runtime.archive.layout import ArchiveError, Shard
 from spinescore.runtime.archive.local import Task
 from spinescore.runtime.archive.studylists import Entry
@@ -33,16 +35,18 @@ class Remote:
 
 
 class Actor:
-    """Scores a batch when its result is asked for; a study whose first file is `crash` ends the actor."""
+    """Scores a study when its result is asked for; one whose first file is `crash` or `hang` is the actor's last."""
 
     def __init__(self, ray, request):
-        self.ray, self.request = ray, request
+        self.ray, self.request, self.killed = ray, request, threading.Event()
         self.facts = Remote(lambda: lambda: self.ray.facts)
-        self.score = Remote(lambda studies: lambda: [self.rows(asdict(read(Entry, entry))) for entry, _ in studies])
+        self.score = Remote(lambda entry, out: lambda: self.rows(asdict(read(Entry, entry))))
 
     def rows(self, entry):
         self.ray.tries.append(entry["number"])
-        if entry["files"][0] == "crash":
+        if entry["files"][0] == "hang":
+            self.killed.wait()
+        if entry["files"][0] in ("crash", "hang"):
             raise RayError("lost")
         if entry["files"][0] == "gone":
             error = RayError("a long traceback")
@@ -52,13 +56,13 @@ class Actor:
 
 
 class Ray(types.ModuleType):
-    """The calls of Ray that are used; `wait` finds every call done but those that hang."""
+    """The calls of Ray that are used."""
 
     __version__ = "double"
 
     def __init__(self):
         super().__init__("ray")
-        self.facts, self.tries, self.killed, self.options, self.up = {"device": "cpu"}, [], 0, None, False
+        self.facts, self.tries, self.options, self.up = {"ready": {"device": "cpu"}}, [], None, False
         self.exceptions = types.SimpleNamespace(RayError=RayError, GetTimeoutError=GetTimeoutError)
 
     def init(self, **options):
@@ -74,14 +78,11 @@ class Ray(types.ModuleType):
         assert options["max_restarts"] == 0
         return lambda cls: Remote(lambda request: Actor(self, request))
 
-    def wait(self, references, num_returns, timeout):
-        return references[:1], references[1:]
-
     def get(self, reference, timeout=None):
         return reference()
 
     def kill(self, actor):
-        self.killed += 1
+        actor.killed.set()
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_lost_actors_are_replaced_until_the_study_is_found(ray):
     assert {number for number, outcome in outcomes.items() if outcome.code} == {5, 21, 29}
     assert {outcome.code for outcome in outcomes.values()} == {None, "worker-crashed"}
     assert ray.tries.count(29) >= 2
-    assert ray.killed == len(notes)
+    assert [note["alone"] for note in notes].count(True) == 3
     assert (way.facts()["actors"], ray.up) == (3, False)
 
 
@@ -123,8 +124,8 @@ def test_a_single_study_is_tried_twice(ray):
 
 
 def test_an_actor_that_takes_too_long_is_ended(ray, monkeypatch):
-    monkeypatch.setattr(ray, "wait", lambda references, num_returns, timeout: ([], references))
-    _, outcomes, _, _ = score(["hang"], timeout_s=0.0)
+    monkeypatch.setattr(local, "_TICK_S", 0.05)
+    _, outcomes, _, _ = score(["hang"], timeout_s=0.1)
     assert outcomes[0].code == "worker-timeout"
 
 

@@ -20,6 +20,7 @@ from spinescore.runtime.engines.places import engine_paths, failure, note_failur
 from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.errors import DeviceError
 from spinescore.runtime.files import file_sha256
+from spinescore.runtime.machine import child
 from spinescore.runtime.opening import background, building
 from spinescore.runtime.opening.background import Build
 from spinescore.runtime.opening.building import BuildJob, find_build
@@ -179,7 +180,7 @@ def test_the_gate_runs_on_what_was_built(bundle, tmp_path, monkeypatch):
     ],
 )
 def test_a_builder_that_says_nothing(bundle, tmp_path, monkeypatch, code, reason):
-    monkeypatch.setattr(background, "_command", lambda request: [sys.executable, "-c", code])
+    monkeypatch.setattr(child, "worker_command", lambda module, request: [sys.executable, "-c", code])
     with Build(copied(bundle, tmp_path), JOB) as build:
         (told,) = build.wait()
     assert reason in told
@@ -187,7 +188,7 @@ def test_a_builder_that_says_nothing(bundle, tmp_path, monkeypatch, code, reason
 
 
 def test_a_builder_that_cannot_be_started(bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr(background, "_command", lambda request: [str(tmp_path / "nothing")])
+    monkeypatch.setattr(child, "worker_command", lambda module, request: [str(tmp_path / "nothing")])
     with Build(copied(bundle, tmp_path), JOB) as build:
         (told,) = build.wait()
     assert "No process can be started (" in told
@@ -196,7 +197,7 @@ def test_a_builder_that_cannot_be_started(bundle, tmp_path, monkeypatch):
 def test_a_builder_that_does_not_listen_is_killed(bundle, monkeypatch):
     monkeypatch.setattr(background, "_END_S", 0.1)
     code = "import time; time.sleep(600)"
-    monkeypatch.setattr(background, "_command", lambda request: [sys.executable, "-c", code])
+    monkeypatch.setattr(child, "worker_command", lambda module, request: [sys.executable, "-c", code])
     build = Build(bundle, JOB)
     engine = in_use(bundle, build)
     assert not engine.renew()
@@ -210,7 +211,7 @@ def test_a_builder_that_does_not_listen_is_killed(bundle, monkeypatch):
 
 def test_an_engine_that_does_not_open_leaves_the_scorer_as_it_is(bundle, monkeypatch):
     answer = json.dumps({"accepted": True, "reason": "", "judged": True})
-    monkeypatch.setattr(background, "_command", lambda request: [sys.executable, "-c", f"print({answer!r})"])
+    monkeypatch.setattr(child, "worker_command", lambda module, request: [sys.executable, "-c", f"print({answer!r})"])
     build = Build(bundle, JOB)
     build.wait()
 

@@ -17,8 +17,7 @@ from spinescore.runtime import Cancelled, Scorer
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.caller import Caller
 from spinescore.runtime.devices.host import HostDevice
-from spinescore.runtime.machine import processes
-from spinescore.runtime.machine.processes import worker_command
+from spinescore.runtime.machine import child, processes
 from spinescore.runtime.opening import background, checking, openscorer
 from spinescore.runtime.opening.background import Build
 from spinescore.runtime.opening.checking import Check
@@ -44,7 +43,7 @@ def checked(whole, monkeypatch, tmp_path):
     """A bundle whose engines are to be checked, by a process that does nothing."""
     monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(openscorer, "find_check", lambda bundle, request, may_run: (CHECK, ()))
-    monkeypatch.setattr(background, "_command", lambda request: [sys.executable, "-c", SAYS_AND_SLEEPS])
+    monkeypatch.setattr(child, "worker_command", lambda module, request: [sys.executable, "-c", SAYS_AND_SLEEPS])
     monkeypatch.setattr(background, "_END_S", 0.05)
     return whole
 
@@ -52,18 +51,18 @@ def checked(whole, monkeypatch, tmp_path):
 @pytest.fixture
 def started(monkeypatch):
     """The processes that were started meanwhile."""
-    found, popen = [], background.subprocess.Popen
+    found, popen = [], child.subprocess.Popen
 
     def start(*args, **options):
         found.append(popen(*args, **options))
         return found[-1]
 
-    monkeypatch.setattr(background.subprocess, "Popen", start)
+    monkeypatch.setattr(child.subprocess, "Popen", start)
     return found
 
 
 def builders():
-    return [thread for thread in threading.enumerate() if thread.name == "spinescore-build"]
+    return [thread for thread in threading.enumerate() if thread.name == "spinescore-child"]
 
 
 def test_a_cancel_ends_the_process_that_the_opening_waits_for(checked, started):
@@ -114,7 +113,7 @@ def test_progress_may_close_a_scorer(checked, started):
 def test_a_study_that_is_cancelled_leaves_the_new_engine_to_the_next_one(whole, monkeypatch, tmp_path):
     monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "cache"))
     answer = json.dumps({"accepted": True, "reason": "", "judged": True})
-    monkeypatch.setattr(background, "_command", lambda request: [sys.executable, "-c", f"print({answer!r})"])
+    monkeypatch.setattr(child, "worker_command", lambda module, request: [sys.executable, "-c", f"print({answer!r})"])
     caller = Caller(None, threading.Event())
     build = Build(whole, CHECK)
     assert build.wait() == ()
@@ -159,17 +158,21 @@ def test_steps_whose_timing_was_cancelled_are_timed_for_the_next_study(whole, mo
 
 
 PARENT = """
+import os
 from pathlib import Path
 from spinescore.runtime import files
-from spinescore.runtime.machine import processes
-def main(folder):
-    processes.end_with_parent()
-    draft = Path(folder) / ".report.tmp"
+from spinescore.runtime.machine import child, processes
+def main(request):
+    say = child.answering()
+    draft = Path(os.environ["SPINESCORE_TEST_FOLDER"]) / ".report.tmp"
     draft.touch()
     files._unfinished.add(draft)
-    with processes.child([processes.interpreter(), "-c", "import time; time.sleep(600)"]) as child:
-        print(child.pid, flush=True)
-        child.wait()
+    child.worker_command = lambda *_: [processes.interpreter(), "-c", "import time; time.sleep(600)"]
+    sleeper = child.Child("")
+    sleeper.start({})
+    say(pid=sleeper.pid)
+    while True:
+        sleeper.ended(1)
 """
 
 
@@ -177,19 +180,22 @@ def main(folder):
 def test_a_process_that_ends_with_its_parent_leaves_neither_children_nor_half_files(tmp_path, monkeypatch):
     (tmp_path / "parent_of_one.py").write_text(PARENT, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with processes.child(worker_command("parent_of_one", str(tmp_path))) as process:
-        grandchild = int(process.stdout.readline())
-        assert (tmp_path / ".report.tmp").exists()
+    monkeypatch.setenv("SPINESCORE_TEST_FOLDER", str(tmp_path))
+    parent = child.Child("parent_of_one")
+    parent.start({})
+    grandchild = parent.messages(LONG_S)[0]["pid"]
+    assert (tmp_path / ".report.tmp").exists()
+    os.kill(grandchild, 0)
+    parent.kill(grace_s=LONG_S)
+    with pytest.raises(ProcessLookupError):
         os.kill(grandchild, 0)
-        process.stdin.close()
-        assert process.wait(LONG_S) == 1
-        with pytest.raises(ProcessLookupError):
-            os.kill(grandchild, 0)
     assert not (tmp_path / ".report.tmp").exists()
 
 
-def test_a_child_ends_with_the_block_that_fails():
-    with pytest.raises(LookupError), processes.child(worker_command("time", "600", "sleep")) as process:
-        raise LookupError
-    assert process.returncode is not None
-    assert process not in processes._children
+def test_a_child_that_has_ended_is_not_counted(monkeypatch):
+    monkeypatch.setattr(child, "worker_command", lambda *_: [sys.executable, "-c", "import time; time.sleep(600)"])
+    sleeper = child.Child("")
+    sleeper.start({})
+    assert len(processes._children) == 1
+    sleeper.kill()
+    assert not processes._children

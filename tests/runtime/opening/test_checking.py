@@ -16,6 +16,7 @@ from spinescore.runtime import Scorer, cli
 from spinescore.runtime.acceptance import gate, write_record
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines.onnxruntime import onnxruntime
+from spinescore.runtime.machine import child
 from spinescore.runtime.opening import background, candidates, checking
 from spinescore.runtime.opening.checking import Check, find_check
 from spinescore.runtime.opening.request import Request
@@ -49,7 +50,7 @@ def installed(monkeypatch, version):
 
 
 def builder(monkeypatch, code):
-    monkeypatch.setattr(background, "_command", lambda request: [sys.executable, "-c", code])
+    monkeypatch.setattr(child, "worker_command", lambda module, request: [sys.executable, "-c", code])
 
 
 def record(bundle, precision, version=VERSION, **changes):
