@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,7 +23,7 @@ from spinescore.runtime.study import Facing, Region, Turn
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["PATIENT_KEY_VARIABLE", "Facts", "other_parts", "patient_key", "postures", "read_facts", "same_fact"]
+__all__ = ["PATIENT_KEY_VARIABLE", "Facts", "missing_facts", "other_parts", "patient_key", "postures", "read_facts"]
 
 View = Literal["lateral", "other"]
 
@@ -59,7 +59,21 @@ class Facts:
     notes: list[str] = field(default_factory=list)
 
 
-def same_fact(first: Any, second: Any) -> bool:
+def missing_facts(
+    header: Any, stated: Mapping[str, Any], contradiction: Callable[[str, Any, Any], str]
+) -> dict[str, Any]:
+    """Return the `stated` facts, by field, that are None in the header (Facts or a radiograph).
+
+    Raises ValueError, with the message `contradiction(field, header's value, stated value)`, if the two differ.
+    """
+    for field_name, value in stated.items():
+        of_header = getattr(header, field_name)
+        if of_header is not None and not _agree(of_header, value):
+            raise ValueError(contradiction(field_name, of_header, value))
+    return {name: value for name, value in stated.items() if getattr(header, name) is None}
+
+
+def _agree(first: Any, second: Any) -> bool:
     """Return whether two values of one fact agree. Pairs are spacings, and may be rounded."""
     if isinstance(second, tuple):
         return all(math.isclose(*sides, rel_tol=_SAME_SPACING) for sides in zip(first, second, strict=True))
