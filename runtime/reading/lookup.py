@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.notices import notice
-from spinescore.runtime.reading.tags import raw_element, value
+from spinescore.runtime.reading.tags import ignored, raw_element, value
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -82,11 +82,10 @@ def read_lut(ds: Dataset, keyword: str, values: Values, notes: list[str], index:
             raise _UnusableError("it has no item that can be read")
         lut = _of_item(items[index], values, _is_little_endian(ds), remarks)
     except _UnusableError as fault:
-        notes.append(notice("greyscale-ignored", f"{keyword} cannot be used and was ignored: {fault}", tag=keyword))
+        ignored(notes, keyword, f"{keyword} cannot be used and was ignored: {fault}")
         return None
     except Exception as fault:  # pydicom can raise anything for a hostile item, and its text may quote the header
-        sentence = f"{keyword} cannot be used and was ignored ({type(fault).__name__})"
-        notes.append(notice("greyscale-ignored", sentence, tag=keyword))
+        ignored(notes, keyword, f"{keyword} cannot be used and was ignored ({type(fault).__name__})")
         return None
     if keyword == "ModalityLUTSequence":  # its entries are not scaled, so their range does not matter
         remarks = [remark for remark in remarks if remark != _SCALED]

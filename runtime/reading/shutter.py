@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.notices import notice
 from spinescore.runtime.reading.bitmapshutter import BITMAP, hidden_by_bitmap
-from spinescore.runtime.reading.tags import is_stated, number, text, value
+from spinescore.runtime.reading.percentiles import PIXELS_AT_ONCE, counts
+from spinescore.runtime.reading.tags import ignored, is_stated, number, text, value
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -27,7 +27,6 @@ __all__ = ["Shutter", "close_shutter", "hide", "read_shutter", "shutter_shapes"]
 
 _MAX_SHAPES, _MAX_VERTICES = 8, 1024
 _FARTHEST = 1 << 20  # no row or column is beyond it
-_PIXELS_AT_ONCE = 1 << 20
 _WHITE = 65535  # the shutter's grey is stated in P-Values
 _KEYWORDS = {
     "RECTANGULAR": (
@@ -60,15 +59,12 @@ def shutter_shapes(ds: Dataset, notes: list[str]) -> dict[str, dict[str, list[in
     shapes: dict[str, dict[str, list[int]]] = {}
     if not is_stated(ds, "ShutterShape"):
         return shapes
-    for name in _names(ds):
-        if name == BITMAP:
-            continue
+    for name in (name for name in _names(ds) if name != BITMAP):
         numbers = {keyword: _whole_numbers(ds, keyword) for keyword in _KEYWORDS.get(name, ())}
         if numbers and _is_complete(name, [len(values) for values in numbers.values()]):
             shapes[name] = numbers
         else:
-            sentence = "a shape of the Display Shutter cannot be understood and was ignored"
-            notes.append(notice("greyscale-ignored", sentence, tag="ShutterShape"))
+            ignored(notes, "ShutterShape", "a shape of the Display Shutter cannot be understood and was ignored")
     return shapes
 
 
@@ -82,16 +78,14 @@ def read_shutter(ds: Dataset, rows: int, columns: int, notes: list[str]) -> Shut
     shapes = shutter_shapes(ds, notes)
     bitmap = hidden_by_bitmap(ds, rows, columns) if BITMAP in _names(ds) else None
     if bitmap is None and BITMAP in _names(ds):
-        sentence = "the bitmap of the Display Shutter cannot be understood and was ignored"
-        notes.append(notice("greyscale-ignored", sentence, tag="ShutterOverlayGroup"))
+        ignored(notes, "ShutterOverlayGroup", "the bitmap of the Display Shutter cannot be understood and was ignored")
     if not shapes and bitmap is None:
         return None
     seen = np.ones((rows, columns), bool) if bitmap is None else ~bitmap
     for name, numbers in shapes.items():
         seen &= _MASKS[name](rows, columns, [*chain(*numbers.values())])
     if not seen.any():
-        sentence = "the Display Shutter hides all of the picture and was ignored"
-        notes.append(notice("greyscale-ignored", sentence, tag="ShutterShape"))
+        ignored(notes, "ShutterShape", "the Display Shutter hides all of the picture and was ignored")
     if seen.all() or not seen.any():
         return None
     return Shutter(seen, min(max((number(ds, "ShutterPresentationValue") or 0.0) / _WHITE, 0.0), 1.0))
@@ -130,7 +124,8 @@ def hide(
     if padding is not None and grey == 0.0:
         place = padding[0] - stored_min
     else:
-        unused = np.flatnonzero(_counts(pixels, shutter.seen, stored_min, entries) == 0)
+        visible = sum(counts(pixels[rows][shutter.seen[rows]], stored_min, entries) for rows in _blocks(pixels))
+        unused = np.flatnonzero(visible == 0)
         if unused.size:
             place = int(unused[0 if dark_first else -1])
         else:
@@ -149,16 +144,8 @@ def _names(ds: Dataset) -> list[str]:
 
 def _blocks(pixels: NDArray[np.integer]) -> Iterator[slice]:
     """Yield blocks of rows, so that computations on them take little memory."""
-    height = max(1, _PIXELS_AT_ONCE // pixels.shape[1])
+    height = max(1, PIXELS_AT_ONCE // pixels.shape[1])
     return (slice(top, top + height) for top in range(0, pixels.shape[0], height))
-
-
-def _counts(pixels: NDArray[np.integer], seen: Mask, stored_min: int, entries: int) -> NDArray[np.int64]:
-    """Return the number of visible pixels with each value."""
-    counts = np.zeros(entries, np.int64)
-    for rows in _blocks(pixels):
-        counts += np.bincount(pixels[rows][seen[rows]].astype(np.intp) - stored_min, minlength=entries)
-    return counts
 
 
 def _whole_numbers(ds: Dataset, keyword: str) -> list[int]:
