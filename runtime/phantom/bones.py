@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from spinescore.runtime.phantom.corners import Corner, Disc
 from spinescore.runtime.phantom.shape import Spine, Vertebra
 
-__all__ = ["draw_spine", "fill"]
+__all__ = ["draw_spine", "fill", "ribbon"]
 
 Map = NDArray[np.float32]
 Point = NDArray[np.float64]
@@ -201,12 +201,16 @@ def _curve(knots: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _band(bone: Map, path: NDArray[np.float64], widths: NDArray[np.float64], strength: float, mm: float) -> None:
     """Add a ribbon of bone with the given full widths along `path`, a little denser at its border."""
+    fill(bone, ribbon(path, np.maximum(widths, 0.8)[:, None]), strength, blur=0.25 * mm)
+
+
+def ribbon(path: NDArray[np.float64], widths: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    """Return the outline of a band of the given full widths along a path."""
     tangent = np.gradient(path, axis=0)
     normal = np.stack([-tangent[:, 1], tangent[:, 0]], 1)
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
-    half = normal * np.maximum(widths, 0.8)[:, None] / 2
-    outline = np.concatenate([path + half, (path - half)[::-1]])
-    fill(bone, outline, strength, blur=0.25 * mm)
+    half = normal * widths / 2
+    return np.concatenate([path + half, (path - half)[::-1]])
 
 
 def fill(bone: Map, outline: NDArray[np.float64], strength: float, blur: float, shell: float = 0.0) -> None:

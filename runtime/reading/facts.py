@@ -86,6 +86,7 @@ def read_facts(ds: Dataset) -> Facts:
     row, column = _directions(ds, notes)
     turn_deg, facing = from_letters(row, column)
     view = _view(ds, row, column, notes)
+    patient = whole(ds, "PatientID")
     return Facts(
         modality=(text(ds, "Modality") or "").upper() or None,
         region=_region(ds, notes),
@@ -96,7 +97,7 @@ def read_facts(ds: Dataset) -> Facts:
         sop_instance_uid=whole(ds, "SOPInstanceUID"),
         study_instance_uid=whole(ds, "StudyInstanceUID"),
         study_date=calendar_date(text(ds, "StudyDate") or ""),
-        patient_key=_patient_key(ds),
+        patient_key=None if patient is None else patient_key(patient, whole(ds, "IssuerOfPatientID") or ""),
         notes=notes,
     )
 
@@ -240,11 +241,6 @@ def _pair(ds: Dataset, keyword: str) -> tuple[float, float] | None:
     if rows_mm is None or columns_mm is None or text(ds, keyword, 2) is not None:
         return None
     return (rows_mm, columns_mm) if rows_mm > 0 and columns_mm > 0 else None
-
-
-def _patient_key(ds: Dataset) -> str | None:
-    patient = whole(ds, "PatientID")
-    return None if patient is None else patient_key(patient, whole(ds, "IssuerOfPatientID") or "")
 
 
 def patient_key(patient_id: str, issuer: str = "") -> str:

@@ -214,10 +214,8 @@ def _referenced(path: Path) -> Iterator[Item]:
 
 
 def _not_there(source: str, absent: list[str], count: int) -> InputRejected:
-    listed, more = (
-        ", ".join(absent[:_MAX_NAMED]),
-        f" and {len(absent) - _MAX_NAMED} more" if len(absent) > _MAX_NAMED else "",
-    )
+    listed = ", ".join(absent[:_MAX_NAMED])
+    more = f" and {len(absent) - _MAX_NAMED} more" if len(absent) > _MAX_NAMED else ""
     return InputRejected(
         "missing-file",
         f"{source} refers to {count} images, and {len(absent)} of them are not there: {listed}{more}; copy the whole "
