@@ -42,7 +42,7 @@ class PhantomView:
     @property
     def grades(self) -> NDArray[np.int64]:
         """Return (6, 2): for each disc the upper vertebra's corner, then the lower one's."""
-        return np.array([[corner.grade for corner in disc.corners] for disc in self.discs])
+        return np.array([[corner.grade for corner in disc] for disc in self.discs])
 
 
 def draw_view(seed: int, region: Region, scale: float = 1.0, visit: int = 0) -> PhantomView:

@@ -11,7 +11,7 @@ import pytest
 from spinescore.runtime import load_study
 from spinescore.runtime.phantom import draw_view, write_study
 from spinescore.runtime.phantom.bones import draw_spine
-from spinescore.runtime.phantom.corners import Corner, Disc, sample_discs
+from spinescore.runtime.phantom.corners import Corner, sample_discs
 from spinescore.runtime.phantom.shape import sample_frame, sample_spine
 from spinescore.runtime.study import LEVELS, REGIONS, Region, sites_of
 
@@ -129,8 +129,8 @@ def test_each_sign_changes_the_picture() -> None:
     def bone(corner: Corner) -> np.ndarray:
         rng = np.random.default_rng(5)
         spine = sample_spine(np.random.default_rng(3), "lumbar").transformed(90.0, np.array([300.0, 330.0]))
-        discs = [Disc((Corner(0), Corner(0)))] * 6
-        discs[2] = Disc((corner, corner if corner.grade == 3 else Corner(0)))
+        discs = [(Corner(0), Corner(0))] * 6
+        discs[2] = (corner, corner if corner.grade == 3 else Corner(0))
         out = np.zeros((660, 560), np.float32)
         draw_spine(rng, out, spine, tuple(discs), 2.4)
         return out
