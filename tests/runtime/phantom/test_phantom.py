@@ -118,7 +118,7 @@ def _mean(grey: np.ndarray, at: np.ndarray) -> float:
 
 def test_every_grade_occurs_and_bridges_are_shared() -> None:
     discs = [disc for seed in range(1000) for disc in sample_discs(np.random.default_rng(seed))]
-    grades = np.array([[corner.grade for corner in disc.corners] for disc in discs])
+    grades = np.array([[corner.grade for corner in disc] for disc in discs])
     assert (np.bincount(grades.ravel(), minlength=4) / grades.size > 0.1).all()
     assert ((grades[:, 0] == 3) == (grades[:, 1] == 3)).all()
 
