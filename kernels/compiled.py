@@ -9,6 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from spinescore.kernels.build import (
@@ -54,12 +55,9 @@ def codes(source: str, capability: tuple[int, int]) -> Iterator[Code]:
     gpu = f"a GPU of compute capability {capability[0]}.{capability[1]}"
     if 10 * capability[0] + capability[1] < ARCHITECTURES[0]:
         raise KernelBuildError(f"Kernel {source}: {gpu} is older than 7.5, the oldest supported; use device cpu.")
-    shipped = _whole_fatbin(_read(HERE / shipped_name(source)))
-    if shipped is not None:
-        yield Code(shipped, "the package's machine code")
-    shipped = _whole_ptx(_read(HERE / shipped_name(source, ".ptx")))
-    if shipped is not None:
-        yield Code(shipped, "the package's PTX")
+    for suffix, is_whole, kind in ((".fatbin", _is_fatbin, "machine code"), (".ptx", _is_ptx, "PTX")):
+        if is_whole(shipped := _read(HERE / shipped_name(source, suffix))):
+            yield Code(shipped, f"the package's {kind}")
     yield from _compiled_here(source, capability, gpu)
 
 
@@ -70,21 +68,23 @@ def cache_folder() -> Path:
 
 def _compiled_here(source: str, capability: tuple[int, int], gpu: str) -> Iterator[Code]:
     key, faults = source_key(source), []
+    fatbin_by_nvcc = partial(_by_nvcc, partial(compile_for, source, capability))
+    ptx_compilers = (partial(_by_nvcc, partial(compile_ptx, source)), partial(compile_ptx_by_nvrtc, source))
     kinds = (
-        (f"{key}-sm_{capability[0]}{capability[1]}.fatbin", _whole_fatbin, (_fatbin_by_nvcc,), "machine code of nvcc"),
-        (f"{key}-isa_{PTX_ISA}.ptx", _whole_ptx, (_ptx_by_nvcc, _ptx_by_nvrtc), "PTX compiled"),
+        (f"{key}-sm_{capability[0]}{capability[1]}.fatbin", _is_fatbin, (fatbin_by_nvcc,), "machine code of nvcc"),
+        (f"{key}-isa_{PTX_ISA}.ptx", _is_ptx, ptx_compilers, "PTX compiled"),
     )
-    for name, whole, compilers, origin in kinds:
-        data = whole(_cached(name))
-        for compiler in () if data is not None else compilers:
+    for name, is_whole, compilers, origin in kinds:
+        data = _cached(name, is_whole)
+        for compiler in () if data else compilers:
             try:
-                data = compiler(source, capability)
+                data = compiler()
             except KernelBuildError as error:
                 faults.append(str(error))
-            if data is not None:
+            if data:
                 _keep(name, data)
                 break
-        if data is not None:
+        if data:
             yield Code(data, f"{origin} on this machine")
     if find_nvcc() is None:
         faults.append(
@@ -95,53 +95,40 @@ def _compiled_here(source: str, capability: tuple[int, int], gpu: str) -> Iterat
     raise KernelBuildError(" ".join(faults) or f"Kernel {source}: there is no other code for {gpu}.")
 
 
-def _fatbin_by_nvcc(source: str, capability: tuple[int, int]) -> bytes | None:
-    """Return the fatbin for this GPU; None if there is no nvcc."""
-    return _by_nvcc(lambda target, nvcc: compile_for(source, capability, target, nvcc))
-
-
-def _ptx_by_nvcc(source: str, capability: tuple[int, int]) -> bytes | None:
-    return _by_nvcc(lambda target, nvcc: compile_ptx(source, target, nvcc))
-
-
-def _ptx_by_nvrtc(source: str, capability: tuple[int, int]) -> bytes:
-    return compile_ptx_by_nvrtc(source)
-
-
-def _by_nvcc(compile_into: Callable[[Path, Path], object]) -> bytes | None:
+def _by_nvcc(compile_into: Callable[[Path, Path], object]) -> bytes:
+    """Return the file that nvcc makes; nothing if there is no nvcc."""
     nvcc = find_nvcc()
     if nvcc is None:
-        return None
+        return b""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "kernel"
         compile_into(target, nvcc)
         return target.read_bytes()
 
 
-def _whole_fatbin(data: bytes | None) -> bytes | None:
-    """Return the data if it is as long as a fatbin's header says, else None, so that it is compiled again."""
-    if data is None or len(data) < 16 or int.from_bytes(data[:4], "little") != _FATBIN_MAGIC:
-        return None
+def _is_fatbin(data: bytes) -> bool:
+    """Return whether the data are as long as a fatbin's header says; if not, it is compiled again."""
     length = int.from_bytes(data[6:8], "little") + int.from_bytes(data[8:16], "little")
-    return data if len(data) == length else None
+    return len(data) >= 16 and int.from_bytes(data[:4], "little") == _FATBIN_MAGIC and len(data) == length
 
 
-def _whole_ptx(data: bytes | None) -> bytes | None:
-    return data if data is not None and b".version" in data and data.endswith(b"\0") else None
+def _is_ptx(data: bytes) -> bool:
+    return b".version" in data and data.endswith(b"\0")
 
 
-def _read(path: Path) -> bytes | None:
+def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError:
-        return None
+        return b""
 
 
-def _cached(name: str) -> bytes | None:
+def _cached(name: str, is_whole: Callable[[bytes], bool]) -> bytes:
     try:
-        return signed_bytes(name, _read(cache_folder() / name) or b"")
+        data = signed_bytes(name, _read(cache_folder() / name))
     except OSError:  # this user has no home
-        return None
+        return b""
+    return data if data and is_whole(data) else b""
 
 
 def _keep(name: str, data: bytes) -> None:

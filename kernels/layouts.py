@@ -42,7 +42,12 @@ TABLES = 2  # per source: the localizer's and the grader's
 REGIONS = 2
 POINTS = 2 * DISCS  # per view
 
-LINE = np.dtype([(name, "<f4") for name in ("origin", "slope", "offset", "low", "high")])
+
+def _each(kind: str, names: str) -> list[tuple[str, str]]:
+    return [(name, kind) for name in names.split()]
+
+
+LINE = np.dtype(_each("<f4", "origin slope offset low high"))
 
 SOURCE = np.dtype(
     [
@@ -50,8 +55,7 @@ SOURCE = np.dtype(
         ("tables", "<u8", (TABLES,)),  # addresses of float32 tables
         ("lengths", "<i4", (TABLES,)),  # their entries
         ("pitch", "<i4"),  # bytes from a row to the next
-        ("columns", "<i4"),
-        ("rows", "<i4"),
+        *_each("<i4", "columns rows"),
         ("bytes", "<i4"),  # per pixel: 1 or 2
         ("sign", "<i4"),  # the sign bit (0x80, 0x8000) of signed pixels, else 0
         ("stored_min", "<i4"),  # stored value of the tables' first entry
@@ -62,15 +66,8 @@ SOURCE = np.dtype(
 
 WARP_ARGS = np.dtype(
     [
-        ("sources", "<u8"),
-        ("rois", "<u8"),
-        ("out", "<u8"),
-        ("source_count", "<i4"),
-        ("height", "<i4"),
-        ("width", "<i4"),
-        ("antialias", "<i4"),
-        ("channels", "<i4"),
-        ("table", "<i4"),
+        *_each("<u8", "sources rois out"),
+        *_each("<i4", "source_count height width antialias channels table"),
         ("mean", "<f4", (MAX_CHANNELS,)),
         ("std", "<f4", (MAX_CHANNELS,)),
     ]
@@ -78,72 +75,36 @@ WARP_ARGS = np.dtype(
 
 DECODE_ARGS = np.dtype(
     [
-        ("heatmaps", "<u8"),
-        ("rois", "<u8"),
-        ("views", "<u8"),
-        ("points", "<u8"),
-        ("joints", "<i4"),
-        ("height", "<i4"),
-        ("width", "<i4"),
-        ("method", "<i4"),  # index into `METHODS`
-        ("centre_aligned", "<i4"),
-        ("stride", "<i4"),
+        *_each("<u8", "heatmaps rois views points"),
+        *_each("<i4", "joints height width method centre_aligned stride"),  # the method is an index into `METHODS`
         ("channels", "<i4", (REGIONS, DISCS, 2)),
     ]
 )
 
-BOXES_ARGS = np.dtype(
-    [
-        ("points", "<u8"),
-        ("views", "<u8"),
-        ("rois", "<u8"),
-        ("count", "<i4"),
-        ("height", "<i4"),
-        ("width", "<i4"),
-        ("padding", "<f4"),
-    ]
-)
+_ROIS = _each("<u8", "points views rois")
+BOXES_ARGS = np.dtype([*_ROIS, *_each("<i4", "count height width"), ("padding", "<f4")])
 
 CROPS_ARGS = np.dtype(
     [
-        ("points", "<u8"),
-        ("views", "<u8"),
-        ("rois", "<u8"),
-        ("count", "<i4"),
-        ("size", "<i4"),
-        ("spacing_unit", "<i4"),  # 1: the unit is the disc spacing, 0: the distance centre-anterior
+        *_ROIS,
+        *_each("<i4", "count size spacing_unit"),  # 1: the unit is the disc spacing, 0: the distance centre-anterior
         ("extent", "<f4"),
-        ("anterior_right", "<i4"),
-        ("flips", "<i4"),  # crops per disc
-        ("flip_bits", "<i4"),  # bit i: crop i is flipped
-        ("unused", "<i4"),
+        *_each("<i4", "anterior_right flips flip_bits unused"),  # crops per disc; bit i: crop i is flipped
     ]
 )
 
-MIRROR_ARGS = np.dtype([("images", "<u8"), ("out", "<u8"), ("rows", "<i4"), ("width", "<i4")])
+MIRROR_ARGS = np.dtype([*_each("<u8", "images out"), *_each("<i4", "rows width")])
 
 _RUN = np.dtype(
     [
         ("heatmaps", "<u8"),
-        ("height", "<i4"),
-        ("width", "<i4"),
-        ("scale", "<f4"),
-        ("offset", "<f4"),
-        ("flipped", "<i4"),
-        ("shift", "<i4"),  # columns to the right, of a flipped run
+        *_each("<i4", "height width"),
+        *_each("<f4", "scale offset"),
+        *_each("<i4", "flipped shift"),  # by how many columns to the right a flipped run is moved
     ]
 )
 
-AVERAGE_ARGS = np.dtype(
-    [
-        ("out", "<u8"),
-        ("height", "<i4"),
-        ("width", "<i4"),
-        ("count", "<i4"),  # of runs
-        ("unused", "<i4"),
-        ("runs", _RUN, (MOST_RUNS,)),
-    ]
-)
+AVERAGE_ARGS = np.dtype([("out", "<u8"), *_each("<i4", "height width count unused"), ("runs", _RUN, (MOST_RUNS,))])
 
 
 def source_record(

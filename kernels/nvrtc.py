@@ -10,6 +10,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +74,10 @@ def _text(library: Any, program: ctypes.c_void_p, kind: str) -> bytes:
 def _library() -> Any:
     folders = _folders("bin" if sys.platform == "win32" else "lib")
     paths = [str(folder / name) for folder in folders for name in _NAMES if (folder / name).is_file()]
-    return next((library for library in map(_loaded, (*_NAMES, *paths)) if library is not None), None)
-
-
-def _loaded(path: str) -> Any:
-    try:
-        return ctypes.CDLL(path)
-    except OSError:
-        return None
+    for path in (*_NAMES, *paths):
+        with suppress(OSError):
+            return ctypes.CDLL(path)
+    return None
 
 
 def _folders(kind: str) -> Iterator[Path]:

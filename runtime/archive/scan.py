@@ -23,7 +23,7 @@ from spinescore.runtime.files import open_regular
 from spinescore.runtime.reading.dicomfile import open_file
 from spinescore.runtime.reading.inputs import Item
 from spinescore.runtime.reading.memory import MAX_PIXELS
-from spinescore.runtime.reading.onefile import load_header
+from spinescore.runtime.reading.onefile import load
 
 if TYPE_CHECKING:
     from spinescore.runtime.archive.dicomweb import WebArchive
@@ -125,7 +125,7 @@ def _look(base: Path, since_s: float | None, path: str) -> Record:
         if since_s is not None and file.stat().st_mtime < since_s:
             return {"code": "older"}
         item = Item(file.name, True, lambda: open_file(file, file.name), path)
-        loaded = load_header(item, MAX_PIXELS, None)
+        loaded = load(item, MAX_PIXELS, None, header_only=True)
         facts, reject = loaded.facts, loaded.reject
         if reject is None or (facts.study_instance_uid is not None and not loaded.skipped):
             return {

@@ -72,17 +72,14 @@ def trust_lines(manifest: Manifest) -> list[str]:
 
 def _checked(record: Any) -> str:
     try:
+        stored = record.get("stored_difference_of_range")
         return _text(
             f"checked against {record['reference']} ({int(record['pictures'])} pictures, {record['kind']}, SHA-256 "
             f"{str(record['sha256'])[:16]}): within {float(record['difference_of_range']):.1e} of the outputs' range"
-            + _stored(record.get("stored_difference_of_range"))
+            + ("" if stored is None else f", {float(stored):.1e} with its weights stored in half")
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return ""
-
-
-def _stored(difference: Any) -> str:
-    return "" if difference is None else f", {float(difference):.1e} with its weights stored in half"
 
 
 def _text(value: object) -> str:

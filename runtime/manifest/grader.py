@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from spinescore.runtime.fields import OPTIONAL, Keys, OneOf, Within, Without, check_keys, dotted
-from spinescore.runtime.manifest.bounds import Share
 from spinescore.runtime.manifest.files import Files
-from spinescore.runtime.manifest.inputs import Contrast, NetworkInput
+from spinescore.runtime.manifest.inputs import Contrast, NetworkInput, Share
 
 __all__ = ["CLASSES", "HEAD_OUTPUTS", "Crop", "Grader"]
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from spinescore.runtime.fields import OPTIONAL, OneOf, Within, check_choice, dotted
-from spinescore.runtime.manifest.bounds import Share
 from spinescore.runtime.manifest.files import Files
-from spinescore.runtime.manifest.inputs import Contrast, NetworkInput
+from spinescore.runtime.manifest.inputs import Contrast, NetworkInput, Share
 from spinescore.runtime.manifest.testtime import Averaging, scaled_size
 from spinescore.runtime.study import LEVELS, REGIONS, Region
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated
 
 from spinescore.runtime.fields import Within
-from spinescore.runtime.manifest.bounds import Share
+from spinescore.runtime.manifest.inputs import Share
 
 __all__ = ["Tolerances"]
 

@@ -22,9 +22,14 @@ from spinescore.runtime.outputs.dicomobjects import highdicom, objects_by_region
 from spinescore.runtime.outputs.groups import HALF_PIXEL
 from spinescore.runtime.outputs.marks import Badge, DiscMarks, badge_radius, disc_marks
 from spinescore.runtime.outputs.words import NOTICE, grade_digit, region_title
-from spinescore.runtime.reading.bitmapshutter import BITMAP, bitmap_elements, hidden_by_bitmap
 from spinescore.runtime.reading.display import Display, Rescale, Window
-from spinescore.runtime.reading.shutter import read_shutter, shutter_shapes
+from spinescore.runtime.reading.shutter import (
+    BITMAP,
+    bitmap_elements,
+    hidden_by_bitmap,
+    read_shutter,
+    shutter_shapes,
+)
 from spinescore.runtime.reading.tags import number, text
 from spinescore.runtime.scoring.intake import StudyInput
 from spinescore.runtime.scoring.report import RegionReport, StudyReport

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from spinescore.runtime.phantom.corners import Corner, Disc
 from spinescore.runtime.phantom.shape import Spine, Vertebra
 
-__all__ = ["draw_spine", "fill"]
+__all__ = ["draw_spine", "fill", "ribbon"]
 
 Map = NDArray[np.float32]
 Point = NDArray[np.float64]
@@ -28,8 +28,8 @@ def draw_spine(rng: np.random.Generator, bone: Map, spine: Spine, discs: tuple[D
     shell_mm = rng.uniform(0.45, 0.8)
     concavity = rng.uniform(0.08, 0.14)
     for i, vertebra in enumerate(spine.vertebrae):
-        upper = discs[i - 1].corners[1] if i > 0 else Corner(0)
-        lower = discs[i].corners[0] if i < 6 else Corner(0)
+        upper = discs[i - 1][1] if i > 0 else Corner(0)
+        lower = discs[i][0] if i < 6 else Corner(0)
         body = _Body(rng, vertebra, upper, lower, mm, concavity)
         _posterior(rng, bone, spine, vertebra, density, mm)
         if vertebra.name == "S1":
@@ -137,15 +137,15 @@ def _outgrowths(
         outward = -outward
     thick = max(rng.uniform(0.8, 1.7) * mm, 1.2)
     strength = density * rng.uniform(0.24, 0.5)
-    if signs.corners[0].grade == 3:
-        width = thick * (0.75 + 1.4 * signs.corners[0].size)
+    if signs[0].grade == 3:
+        width = thick * (0.75 + 1.4 * signs[0].size)
         _bridge(rng, bone, spine, disc, outward, width, strength, mm)
         return
-    lengths = [(0.12 + 0.50 * c.size) * (c.grade == 2) for c in signs.corners]
+    lengths = [(0.12 + 0.50 * c.size) * (c.grade == 2) for c in signs]
     if sum(lengths) > 0.72:  # two that grow towards each other do not meet
         lengths = [x * 0.72 / sum(lengths) for x in lengths]
     for corner, root, direction, part in zip(
-        signs.corners, (upper, lower), (gap / length, -gap / length), lengths, strict=True
+        signs, (upper, lower), (gap / length, -gap / length), lengths, strict=True
     ):
         if corner.grade == 2:
             ts = np.linspace(0, 1, 16)[:, None]
@@ -201,12 +201,16 @@ def _curve(knots: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _band(bone: Map, path: NDArray[np.float64], widths: NDArray[np.float64], strength: float, mm: float) -> None:
     """Add a ribbon of bone with the given full widths along `path`, a little denser at its border."""
+    fill(bone, ribbon(path, np.maximum(widths, 0.8)[:, None]), strength, blur=0.25 * mm)
+
+
+def ribbon(path: NDArray[np.float64], widths: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    """Return the outline of a band of the given full widths along a path."""
     tangent = np.gradient(path, axis=0)
     normal = np.stack([-tangent[:, 1], tangent[:, 0]], 1)
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
-    half = normal * np.maximum(widths, 0.8)[:, None] / 2
-    outline = np.concatenate([path + half, (path - half)[::-1]])
-    fill(bone, outline, strength, blur=0.25 * mm)
+    half = normal * widths / 2
+    return np.concatenate([path + half, (path - half)[::-1]])
 
 
 def fill(bone: Map, outline: NDArray[np.float64], strength: float, blur: float, shell: float = 0.0) -> None:

@@ -30,38 +30,33 @@ class Corner:
         return self.under if self.grade == 2 else self.sign
 
 
-@dataclass(frozen=True)
-class Disc:
-    """The two corners that face a disc (upper vertebra's, lower vertebra's)."""
-
-    corners: tuple[Corner, Corner]
+Disc = tuple[Corner, Corner]  # the two corners that face a disc: the upper vertebra's, the lower vertebra's
 
 
 def sample_discs(rng: np.random.Generator) -> tuple[Disc, ...]:
     """Draw corners of six discs with a common severity, since ankylosing spondylitis spreads along the spine."""
     severity = rng.beta(1.0, 1.1)
-    discs = []
+    discs: list[Disc] = []
     for _ in range(6):
         local = float(np.clip(severity + rng.normal(0, 0.22), 0, 1))
         if rng.random() < 0.50 * local**1.3:
             size = rng.random()
-            discs.append(Disc((Corner(3, "bridge", size), Corner(3, "bridge", size))))
+            discs.append((Corner(3, "bridge", size), Corner(3, "bridge", size)))
         else:
-            discs.append(Disc((_sample_corner(rng, local), _sample_corner(rng, local))))
+            discs.append((_sample_corner(rng, local), _sample_corner(rng, local)))
     return tuple(discs)
 
 
 def progressed(rng: np.random.Generator, discs: tuple[Disc, ...]) -> tuple[Disc, ...]:
     """Return the discs some years later: new syndesmophytes, or bridges over their disc; nothing heals."""
-    later = []
+    later: list[Disc] = []
     for disc in discs:
         size = float(rng.random())
-        grown = any(corner.grade == 2 for corner in disc.corners)
+        grown = any(corner.grade == 2 for corner in disc)
         if rng.random() < 0.25 and grown:
-            later.append(Disc((Corner(3, "bridge", size), Corner(3, "bridge", size))))
+            later.append((Corner(3, "bridge", size), Corner(3, "bridge", size)))
         else:
-            upper, lower = (_progressed_corner(rng, corner) for corner in disc.corners)
-            later.append(Disc((upper, lower)))
+            later.append((_progressed_corner(rng, disc[0]), _progressed_corner(rng, disc[1])))
     return tuple(later)
 
 

@@ -68,9 +68,8 @@ def _collimation(rng: np.random.Generator, rows: int, columns: int) -> tuple[tup
     if rng.random() < 0.4:
         return (0, 0, columns, rows), False
     left, right, top, bottom = rng.uniform(0.0, 0.03, 4)
-    return (int(left * columns), int(top * rows), columns - int(right * columns), rows - int(bottom * rows)), bool(
-        rng.random() < 0.6
-    )
+    field = int(left * columns), int(top * rows), columns - int(right * columns), rows - int(bottom * rows)
+    return field, bool(rng.random() < 0.6)
 
 
 def _marker(rng: np.random.Generator, attenuation: Map, field: tuple[int, int, int, int]) -> None:

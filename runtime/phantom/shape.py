@@ -95,17 +95,15 @@ def sample_spine(rng: np.random.Generator, region: Region) -> Spine:
     centroids = [landmarks[f"B{i}"] for i in range(1, 8)]
     above = [None] + [landmarks[f"V{i}P2"] for i in range(1, 7)]  # superior anterior corner of each vertebra
     below = [landmarks[f"V{i}P1"] for i in range(1, 7)] + [None]  # inferior anterior corner
-    inner = [_inner_body(c, a, b) for c, a, b in zip(centroids[1:6], above[1:6], below[1:6], strict=True)]
+    inner = [
+        (centroid, centroid - (upper + lower) / 2, (lower - upper) / 2)
+        for centroid, upper, lower in zip(centroids[1:6], above[1:6], below[1:6], strict=True)
+    ]
     first = _outer_body(centroids[0], below[0], float(np.linalg.norm(inner[0][1])), caudal=1.0)
     last = _outer_body(centroids[6], above[6], float(np.linalg.norm(inner[4][1])), caudal=-1.0)
     bodies = [first, *inner, last]
     vertebrae = tuple(Vertebra(name, *body) for name, body in zip(_NAMES[region], bodies, strict=True))
     return Spine(region, vertebrae, 1.0)
-
-
-def _inner_body(centroid: Array, above: Array, below: Array) -> tuple[Array, Array, Array]:
-    height = (below - above) / 2
-    return centroid, centroid - (above + below) / 2, height
 
 
 def _outer_body(centroid: Array, corner: Array, half_depth: float, caudal: float) -> tuple[Array, Array, Array]:

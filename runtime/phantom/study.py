@@ -42,7 +42,7 @@ class PhantomView:
     @property
     def grades(self) -> NDArray[np.int64]:
         """Return (6, 2): for each disc the upper vertebra's corner, then the lower one's."""
-        return np.array([[corner.grade for corner in disc.corners] for disc in self.discs])
+        return np.array([[corner.grade for corner in disc] for disc in self.discs])
 
 
 def draw_view(seed: int, region: Region, scale: float = 1.0, visit: int = 0) -> PhantomView:
@@ -53,7 +53,8 @@ def draw_view(seed: int, region: Region, scale: float = 1.0, visit: int = 0) -> 
     """
     rng = np.random.default_rng([seed, REGIONS.index(region)])
     spine, frame = _framed(rng, region)
-    spacing_mm = float(np.clip(rng.normal(*_SPACING_MM[region]), *_limits(region)))
+    mean, std = _SPACING_MM[region]
+    spacing_mm = float(np.clip(rng.normal(mean, std), mean - 2 * std, mean + 2 * std))
     spacing_mm = max(spacing_mm, _ROWS[0] * _PIXEL_MM[0] * frame.spacing_over_height)
     height_mm = spacing_mm / frame.spacing_over_height
     low = max(_ROWS[0], int(np.ceil(height_mm / _PIXEL_MM[1])))
@@ -79,11 +80,6 @@ def draw_view(seed: int, region: Region, scale: float = 1.0, visit: int = 0) -> 
     if mirrored:
         centres[:, 0], anteriors[:, 0] = columns - 1 - centres[:, 0], columns - 1 - anteriors[:, 0]
     return PhantomView(region, image, spacing_mm / unit, "right" if mirrored else "left", centres, anteriors, discs)
-
-
-def _limits(region: Region) -> tuple[float, float]:
-    mean, std = _SPACING_MM[region]
-    return mean - 2 * std, mean + 2 * std
 
 
 def _framed(rng: np.random.Generator, region: Region) -> tuple[Spine, Frame]:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.phantom.bones import fill
+from spinescore.runtime.phantom.bones import fill, ribbon
 from spinescore.runtime.phantom.shape import Spine
 
 __all__ = ["draw_surroundings"]
@@ -42,16 +42,9 @@ def _clouds(rng: np.random.Generator, shape: tuple[int, int], unit: float) -> Ma
     """Draw a smooth random field of standard deviation 1, for muscle and fat."""
     total = np.zeros(shape, np.float32)
     for scale, weight in ((0.25, 0.5), (0.8, 0.8), (2.0, 1.0)):
-        grid = rng.standard_normal(
-            (max(int(shape[0] / (scale * unit)), 2) + 2, max(int(shape[1] / (scale * unit)), 2) + 2)
-        )
+        grid = rng.standard_normal([max(int(side / (scale * unit)), 2) + 2 for side in shape])
         total += weight * cv2.resize(grid.astype(np.float32), shape[::-1], interpolation=cv2.INTER_CUBIC)
     return total / max(float(total.std()), 1e-6)
-
-
-def _grid(shape: tuple[int, int]) -> tuple[Map, Map]:
-    ys, xs = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
-    return xs, ys
 
 
 def _along(spine: Spine, ys: Map, edge: str, extend: float) -> Map:
@@ -72,7 +65,7 @@ def _profile(xs: Map, low: Map, high: Map) -> Map:
 
 
 def _neck(rng: np.random.Generator, soft: Map, spine: Spine) -> None:
-    xs, ys = _grid(soft.shape)
+    ys, xs = np.mgrid[: soft.shape[0], : soft.shape[1]].astype(np.float32)
     u = spine.unit
     front, back = _along(spine, ys, "anterior", 0.0), _along(spine, ys, "posterior", 0.0)
     t1, c2 = spine.vertebrae[-1].centre, spine.vertebrae[0].centre
@@ -108,10 +101,7 @@ def _ribbon(path: Array, width: float) -> Array:
     fine = np.linspace(0, 1, 40)
     coefficients = np.polyfit(t, path, min(3, len(path) - 1))
     curve = sum(c * fine[:, None] ** (len(coefficients) - 1 - k) for k, c in enumerate(coefficients))
-    tangent = np.gradient(curve, axis=0)
-    normal = np.stack([-tangent[:, 1], tangent[:, 0]], 1)
-    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
-    return np.concatenate([curve + normal * width / 2, (curve - normal * width / 2)[::-1]])
+    return ribbon(np.asarray(curve), width)
 
 
 def _head(rng: np.random.Generator, bone: Map, soft: Map, spine: Spine, mm: float) -> None:
@@ -140,18 +130,14 @@ def _head(rng: np.random.Generator, bone: Map, soft: Map, spine: Spine, mm: floa
         fill(bone, _ribbon(ramus + shift * u * (0.6 * up - 0.4 * back), 0.75 * u), rng.uniform(0.25, 0.5), mm, 0.5)
     if rng.random() < 0.4:  # dental fillings
         for _ in range(int(rng.integers(1, 4))):
-            fill(
-                bone,
-                _ellipse(place(rng.uniform(-4.2, -2.6), rng.uniform(0.0, 0.7)), 0.2 * u, 0.15 * u, 0),
-                2.5,
-                0.4 * mm,
-            )
+            filling = _ellipse(place(rng.uniform(-4.2, -2.6), rng.uniform(0.0, 0.7)), 0.2 * u, 0.15 * u, 0)
+            fill(bone, filling, 2.5, 0.4 * mm)
     hyoid = spine.vertebrae[2].centre - u * np.array([rng.uniform(1.6, 2.0), rng.uniform(-0.3, 0.3)])
     fill(bone, _ellipse(hyoid, 0.45 * u, 0.09 * u, 0.35), 0.22, blur, 0.4)
 
 
 def _abdomen(rng: np.random.Generator, soft: Map, spine: Spine) -> None:
-    xs, ys = _grid(soft.shape)
+    ys, xs = np.mgrid[: soft.shape[0], : soft.shape[1]].astype(np.float32)
     u = spine.unit
     front, back = _along(spine, ys, "anterior", 0.0), _along(spine, ys, "posterior", 0.0)
     low, high = front - u * rng.uniform(2.4, 4.2), back + u * rng.uniform(1.9, 2.9)
@@ -163,12 +149,10 @@ def _abdomen(rng: np.random.Generator, soft: Map, spine: Spine) -> None:
     soft -= rng.uniform(0.5, 1.1) * lung * (low < xs) * (xs < high)
     soft += rng.uniform(0.2, 1.0) / (1 + np.exp(-(ys - spine.vertebrae[5].centre[1] - 0.4 * u) / (0.5 * u)))  # hips
     for _ in range(int(rng.integers(2, 9))):  # bowel gas
-        centre = spine.vertebrae[int(rng.integers(1, 7))].at(-1, 0) + u * np.array(
-            [-rng.gamma(2.0, 0.55), rng.normal(0, 0.5)]
-        )
-        outline = _ellipse(
-            centre, u * rng.uniform(0.15, 0.6), u * rng.uniform(0.12, 0.4), rng.uniform(0, 3), rng.normal(0, 0.12, 3)
-        )
+        anterior = spine.vertebrae[int(rng.integers(1, 7))].at(-1, 0)
+        centre = anterior + u * np.array([-rng.gamma(2.0, 0.55), rng.normal(0, 0.5)])
+        rx, ry, tilt = u * rng.uniform(0.15, 0.6), u * rng.uniform(0.12, 0.4), rng.uniform(0, 3)
+        outline = _ellipse(centre, rx, ry, tilt, rng.normal(0, 0.12, 3))
         fill(soft, outline, -rng.uniform(0.15, 0.5), blur=max(0.03 * u, 0.4))
 
 

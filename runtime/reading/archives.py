@@ -46,9 +46,7 @@ def members(file: BinaryIO, source: str, opened: ExitStack) -> Iterator[Member]:
         raise InputRejected(
             "not-dicom", f"{source} is a zip archive that cannot be read ({brief(fault)}); copy it again"
         ) from None
-    files = [
-        info for info in archive.infolist() if info.filename and not info.is_dir() and not _is_skipped(info.filename)
-    ]
+    files = [info for info in archive.infolist() if not (info.filename.endswith("/") or _is_skipped(info.filename))]
     if len(files) > MAX_MEMBERS or sum(info.file_size for info in files) > MAX_TOTAL_BYTES:
         raise _too_large(source)
     for info in sorted(files, key=lambda info: info.filename):
@@ -66,9 +64,8 @@ def _check_directory(file: BinaryIO, source: str) -> None:
     size = file.seek(0, io.SEEK_END)
     file.seek(max(0, size - (1 << 16) - 22 - _LOCATOR_BYTES))  # enough for the longest comment and a Zip64 locator
     tail = file.read()
-    plain = tail[-22:].startswith(_END) and tail.endswith(
-        b"\0\0"
-    )  # like zipfile, look first for an end without a comment
+    # Like zipfile, look first for an end without a comment.
+    plain = tail[-22:].startswith(_END) and tail.endswith(b"\0\0")
     at = len(tail) - 22 if plain else tail.rfind(_END)
     if at < 0 or len(tail) < at + 22:
         raise InputRejected("not-dicom", f"{source} is a zip archive that is cut short; copy it again")
@@ -104,10 +101,8 @@ def _reader(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) -> Cal
 def _check_member(info: zipfile.ZipInfo, source: str) -> None:
     if info.flag_bits & 1:
         raise InputRejected("not-dicom", f"{source} is encrypted; unpack the archive and give the folder")
-    if info.compress_type not in (
-        zipfile.ZIP_STORED,
-        zipfile.ZIP_DEFLATED,
-    ):  # zipfile unpacks other methods without a limit
+    # zipfile unpacks other methods without a limit.
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise InputRejected("not-dicom", f"{source} is compressed by a method other than deflate; unpack the archive")
     bomb = info.file_size > _SMALL_BYTES and info.file_size > MAX_RATIO * info.compress_size
     if info.file_size > MAX_MEMBER_BYTES or bomb:

@@ -6,6 +6,7 @@ of a file.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +18,7 @@ from spinescore.runtime.notices import as_notice, notice
 from spinescore.runtime.reading import greyscale
 from spinescore.runtime.reading.datasets import is_dataset, own_header
 from spinescore.runtime.reading.dates import calendar_date
-from spinescore.runtime.reading.facts import Facts, patient_key, read_facts, same_fact
+from spinescore.runtime.reading.facts import missing_facts, patient_key, read_facts
 from spinescore.runtime.reading.fromheader import radiograph_from_header
 from spinescore.runtime.reading.functionalgroups import lift
 from spinescore.runtime.reading.memory import MAX_PIXELS
@@ -95,14 +96,15 @@ def radiograph_from_array(
         raise TypeError(f"header must be a pydicom Dataset or None, got {shown(header)}")
     source = name or (f"{region} array" if region else "array")
     check_pixels("pixels", pixels)
-    given = Facts(
-        region=region,
-        facing=facing,
-        spacing_mm=None if spacing_mm is None else _spacing_mm(spacing_mm),
-        study_instance_uid=study,
-        study_date=None if study_date is None else _date(study_date),
-        patient_key=None if patient is None else patient_key(patient),
-    )
+    facts = {
+        "region": region,
+        "facing": facing,
+        "spacing_mm": None if spacing_mm is None else _spacing_mm(spacing_mm),
+        "study_instance_uid": study,
+        "study_date": None if study_date is None else _date(study_date),
+        "patient_key": None if patient is None else patient_key(patient),
+    }
+    given = {field: fact for field, fact in facts.items() if fact is not None}
     edges = None if window is None else check_pair("window", window, "(centre, width)", least=1.0)
     if bits_stored is not None:
         check_whole("bits_stored", bits_stored, 1, pixels.dtype.itemsize * 8)
@@ -114,18 +116,18 @@ def radiograph_from_array(
         ds = _own(header, pixels, photometric, edges, bits_stored)
         declared = pixel_format(ds, source, max_pixels)
         stated = read_facts(ds)
-        facts = _agreed(stated, given)
+        agreed = replace(stated, **missing_facts(stated, given, _contradiction))
         notes: list[str] = []
         stored, masked = _stored(pixels, declared, notes, copied=is_stated(ds, "ShutterShape"))
         radiograph = radiograph_from_header(
-            stored, ds, declared, facts, source, notes=notes, warned=warned, masked=masked
+            stored, ds, declared, agreed, source, notes=notes, warned=warned, masked=masked
         )
     return radiograph if facing in (None, stated.facing) else replace(radiograph, facing_from="program")
 
 
 def _bare(
     pixels: NDArray[np.integer[Any]],
-    facts: Facts,
+    facts: Mapping[str, Any],
     source: str,
     photometric: Photometric | None,
     window: tuple[float, float] | None,
@@ -150,15 +152,10 @@ def _bare(
         stored_min=lowest,
         has_window=has_window,
         occluded=occluded,
-        spacing_mm=facts.spacing_mm,
-        region=facts.region,
-        facing=facts.facing,
-        study_instance_uid=facts.study_instance_uid,
-        study_date=facts.study_date,
-        patient_key=facts.patient_key,
         source=source,
-        warnings=tuple(as_notice(note).saying(f"{source}: {note}").at(facts.region, source or None) for note in notes),
-        facing_from="header" if facts.facing is None else "program",
+        warnings=tuple(as_notice(note).saying(f"{source}: {note}").at(facts.get("region"), source) for note in notes),
+        facing_from="program" if "facing" in facts else "header",
+        **facts,
     )
 
 
@@ -261,36 +258,18 @@ def _stored(
         notes.append(notice("bits-dropped", text, pixels=outside, bits_stored=declared.bits_stored))
         values = values.copy() if np.shares_memory(values, np.ma.getdata(pixels)) else values
     words = values.view(f"u{values.dtype.itemsize}")
-    return (without_unused_bits(words, declared) if outside else words.view(_dtype(declared))), masked
+    return (
+        without_unused_bits(words, declared)
+        if outside
+        else words.view(f"{'i' if declared.signed else 'u'}{words.itemsize}")
+    ), masked
 
 
-def _dtype(declared: PixelFormat) -> str:
-    return f"{'i' if declared.signed else 'u'}{declared.bits_allocated // 8}"
-
-
-def _agreed(header: Facts, given: Facts) -> Facts:
-    """Return the header's facts, completed by the given ones. Raises ValueError if the two differ.
-
-    The message names the header's value only if it says nothing of patient or study.
-    """
-    additions: dict[str, Any] = {}
-    for argument, attribute in (
-        ("region", "region"),
-        ("facing", "facing"),
-        ("spacing_mm", "spacing_mm"),
-        ("study", "study_instance_uid"),
-        ("study_date", "study_date"),
-        ("patient", "patient_key"),
-    ):
-        stated, value = getattr(header, attribute), getattr(given, attribute)
-        if value is not None and stated is not None and not same_fact(stated, value):
-            values = f", which states {stated!r}" if argument in ("region", "facing", "spacing_mm") else ""
-            raise ValueError(
-                f"{argument} contradicts the header{values}; leave {argument} out, or give this picture's header"
-            )
-        if value is not None and stated is None:
-            additions[attribute] = value
-    return replace(header, **additions)
+def _contradiction(field: str, stated: Any, given: Any) -> str:
+    """Return the message for a fact that differs from the header's, whose value is named if it tells no identity."""
+    argument = {"study_instance_uid": "study", "patient_key": "patient"}.get(field, field)
+    values = f", which states {stated!r}" if field in ("region", "facing", "spacing_mm") else ""
+    return f"{argument} contradicts the header{values}; leave {argument} out, or give this picture's header"
 
 
 def _date(given: object) -> str:

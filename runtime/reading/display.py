@@ -14,7 +14,7 @@ import numpy as np
 from spinescore.runtime.notices import notice
 from spinescore.runtime.reading.lookup import Lut, Values, lut_items, read_lut
 from spinescore.runtime.reading.sopclasses import SOP_CLASSES, SopClass
-from spinescore.runtime.reading.tags import is_stated, number, text, value
+from spinescore.runtime.reading.tags import ignored, is_stated, number, text, value
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -23,8 +23,6 @@ __all__ = ["Display", "Rescale", "Window", "display_of"]
 
 _HUGE = 1e100  # with larger factors, differences, products and quotients of values would overflow
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
-
-
 _ANY = SopClass("another")
 
 
@@ -106,11 +104,10 @@ def _modality(ds: Dataset, stored: Values, notes: list[str]) -> Rescale | Lut | 
     if slope in (None, 1) and not intercept:
         return None
     if slope == 0:
-        notes.append(notice("greyscale-ignored", "Rescale Slope is 0 and was ignored", tag="RescaleSlope"))
+        ignored(notes, "RescaleSlope", "Rescale Slope is 0 and was ignored")
         return None
     if max(abs(slope or 0.0), abs(intercept or 0.0)) > _HUGE:
-        sentence = "Rescale Slope and Intercept are too large and were ignored"
-        notes.append(notice("greyscale-ignored", sentence, tag="RescaleSlope"))
+        ignored(notes, "RescaleSlope", "Rescale Slope and Intercept are too large and were ignored")
         return None
     return Rescale(1.0 if slope is None else slope, intercept or 0.0)
 
@@ -120,14 +117,19 @@ def _stated(ds: Dataset, keyword: str, name: str, notes: list[str], index: int =
     stated = number(ds, keyword, index)
     unread = value(ds, keyword) is None and is_stated(ds, keyword)  # pydicom could not convert it
     if stated is None and (unread or text(ds, keyword, index) is not None):
-        sentence = f"{name} is stated but not understood, and was ignored"
-        notes.append(notice("greyscale-ignored", sentence, tag=keyword))
+        ignored(notes, keyword, f"{name} is stated but not understood, and was ignored")
     return stated
 
 
 def _voi(ds: Dataset, values: Values, explanation: str | None, notes: list[str]) -> Window | Lut | None:
     """Return a VOI LUT, or else a window (PS3.3 C.11.2.1); None if the header states neither."""
-    luts, windows = _explanations(ds)
+    luts = [
+        (("lut", index), text(item, "LUTExplanation") or "")
+        for index, item in enumerate(lut_items(ds, "VOILUTSequence"))
+    ]
+    names = value(ds, "WindowCenterWidthExplanation")
+    names = [names] if isinstance(names, str) else names or []
+    windows = [(("window", index), str(name).strip()) for index, name in enumerate(names)]
     kind, index = ("lut" if luts else "window"), 0
     if explanation is not None:
         places = {name.casefold(): place for place, name in reversed([*windows, *luts]) if name}
@@ -145,30 +147,13 @@ def _voi(ds: Dataset, values: Values, explanation: str | None, notes: list[str])
     return _window(ds, index, notes)
 
 
-Explanations = list[tuple[tuple[str, int], str]]  # (lut or window, index), explanation
-
-
-def _explanations(ds: Dataset) -> tuple[Explanations, Explanations]:
-    """Return the explanations of the VOI LUTs and of the windows; empty if the header gives none."""
-    names = value(ds, "WindowCenterWidthExplanation")
-    names = [names] if isinstance(names, str) else names or []
-    return (
-        [
-            (("lut", index), text(item, "LUTExplanation") or "")
-            for index, item in enumerate(lut_items(ds, "VOILUTSequence"))
-        ],
-        [(("window", index), str(name).strip()) for index, name in enumerate(names)],
-    )
-
-
 def _window(ds: Dataset, index: int, notes: list[str]) -> Window | None:
     center = _stated(ds, "WindowCenter", "Window Center", notes, index)
     width = _stated(ds, "WindowWidth", "Window Width", notes, index)
     if center is None or width is None:
         return None
     if max(abs(center), width) > _HUGE or 0 < width < 1 / _HUGE:
-        sentence = "Window Center and Width are too large or too small and were ignored"
-        notes.append(notice("greyscale-ignored", sentence, tag="WindowWidth"))
+        ignored(notes, "WindowWidth", "Window Center and Width are too large or too small and were ignored")
         return None
     function = (text(ds, "VOILUTFunction") or "LINEAR").upper()
     if function not in _FUNCTIONS:
@@ -176,8 +161,7 @@ def _window(ds: Dataset, index: int, notes: list[str]) -> Window | None:
         notes.append(notice("greyscale-adjusted", sentence, tag="VOILUTFunction"))
         function = "LINEAR"
     if width <= 0 or (function == "LINEAR" and width < 1):
-        sentence = f"Window Width {width:g} is not allowed for {function}; the window was ignored"
-        notes.append(notice("greyscale-ignored", sentence, tag="WindowWidth"))
+        ignored(notes, "WindowWidth", f"Window Width {width:g} is not allowed for {function}; the window was ignored")
         return None
     return Window(center, width, function)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,7 +23,7 @@ from spinescore.runtime.study import Facing, Region, Turn
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["PATIENT_KEY_VARIABLE", "Facts", "other_parts", "patient_key", "postures", "read_facts", "same_fact"]
+__all__ = ["PATIENT_KEY_VARIABLE", "Facts", "missing_facts", "other_parts", "patient_key", "postures", "read_facts"]
 
 View = Literal["lateral", "other"]
 
@@ -59,7 +59,21 @@ class Facts:
     notes: list[str] = field(default_factory=list)
 
 
-def same_fact(first: Any, second: Any) -> bool:
+def missing_facts(
+    header: Any, stated: Mapping[str, Any], contradiction: Callable[[str, Any, Any], str]
+) -> dict[str, Any]:
+    """Return the `stated` facts, by field, that are None in the header (Facts or a radiograph).
+
+    Raises ValueError, with the message `contradiction(field, header's value, stated value)`, if the two differ.
+    """
+    for field_name, value in stated.items():
+        of_header = getattr(header, field_name)
+        if of_header is not None and not _agree(of_header, value):
+            raise ValueError(contradiction(field_name, of_header, value))
+    return {name: value for name, value in stated.items() if getattr(header, name) is None}
+
+
+def _agree(first: Any, second: Any) -> bool:
     """Return whether two values of one fact agree. Pairs are spacings, and may be rounded."""
     if isinstance(second, tuple):
         return all(math.isclose(*sides, rel_tol=_SAME_SPACING) for sides in zip(first, second, strict=True))
@@ -72,6 +86,7 @@ def read_facts(ds: Dataset) -> Facts:
     row, column = _directions(ds, notes)
     turn_deg, facing = from_letters(row, column)
     view = _view(ds, row, column, notes)
+    patient = whole(ds, "PatientID")
     return Facts(
         modality=(text(ds, "Modality") or "").upper() or None,
         region=_region(ds, notes),
@@ -82,7 +97,7 @@ def read_facts(ds: Dataset) -> Facts:
         sop_instance_uid=whole(ds, "SOPInstanceUID"),
         study_instance_uid=whole(ds, "StudyInstanceUID"),
         study_date=calendar_date(text(ds, "StudyDate") or ""),
-        patient_key=_patient_key(ds),
+        patient_key=None if patient is None else patient_key(patient, whole(ds, "IssuerOfPatientID") or ""),
         notes=notes,
     )
 
@@ -226,11 +241,6 @@ def _pair(ds: Dataset, keyword: str) -> tuple[float, float] | None:
     if rows_mm is None or columns_mm is None or text(ds, keyword, 2) is not None:
         return None
     return (rows_mm, columns_mm) if rows_mm > 0 and columns_mm > 0 else None
-
-
-def _patient_key(ds: Dataset) -> str | None:
-    patient = whole(ds, "PatientID")
-    return None if patient is None else patient_key(patient, whole(ds, "IssuerOfPatientID") or "")
 
 
 def patient_key(patient_id: str, issuer: str = "") -> str:

@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from spinescore.runtime.csvfile import csv_rows, read_csv_text
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.fields import near_name
 from spinescore.runtime.reading.dates import calendar_date
-from spinescore.runtime.reading.facts import Facts, patient_key, same_fact
+from spinescore.runtime.reading.facts import Facts, missing_facts, patient_key
 from spinescore.runtime.reading.grouping import Loaded, of_one_patient
 from spinescore.runtime.reading.memory import PixelBudget
 from spinescore.runtime.reading.ondemand import StudiesOnDemand
 from spinescore.runtime.reading.studies import load_radiograph, look_at_radiograph
 from spinescore.runtime.reading.userfacts import with_facts
 from spinescore.runtime.reading.vetting import MODALITIES, vet
-from spinescore.runtime.study import REGIONS, Facing, Radiograph, Region, Reject, Study
+from spinescore.runtime.study import REGIONS, Radiograph, Reject, Study
 
 __all__ = ["COLUMNS", "ListedFile", "load_listed", "read_list"]
 
@@ -41,16 +42,12 @@ _WORDS = {"spacing_mm": "spacing", "study_date": "date", "patient_key": "patient
 
 @dataclass(frozen=True)
 class ListedFile:
-    """One line of a list: a file and the facts that its user states; None if a fact is not stated."""
+    """One line of a list: a file, its study if that is named, and the facts that the user states, by field."""
 
     place: str  # the list's name and the line
     path: Path
     study: str | None
-    region: Region | None
-    facing: Facing | None
-    spacing_mm: float | None
-    patient_key: str | None = None  # of the patient that the line names
-    study_date: str | None = None  # YYYYMMDD
+    facts: Mapping[str, Any]
 
 
 Seen = tuple[ListedFile, Loaded | Reject]  # a line, and the header of its file or the reason why it cannot be read
@@ -97,30 +94,26 @@ def _file(path: Path, line: int, header: Sequence[str], row: Sequence[str]) -> L
         if cells.get(name) not in (None, *allowed):
             near = near_name(str(cells[name]), allowed)
             raise ValueError(f"{place}: {name} is {cells[name]!r}; it is {' or '.join(allowed)}, or empty{near}")
-    region, facing = cast("Region | None", cells.get("region")), cast("Facing | None", cells.get("facing"))
     patient = cells.get("patient")
-    return ListedFile(
-        place,
-        file,
-        cells.get("study"),
-        region,
-        facing,
-        _spacing(place, cells.get("spacing_mm")),
-        None if patient is None else patient_key(patient),
-        _date(place, cells.get("study_date")),
-    )
+    facts = {
+        "region": cells.get("region"),
+        "facing": cells.get("facing"),
+        "spacing_mm": _spacing(place, cells.get("spacing_mm")),
+        "study_date": _date(place, cells.get("study_date")),
+        "patient_key": None if patient is None else patient_key(patient),
+    }
+    stated = {field: fact for field, fact in facts.items() if fact is not None}
+    return ListedFile(place, file, cells.get("study"), stated)
 
 
 def _date(place: str, text: str | None) -> str | None:
-    if text is None:
-        return None
-    date = calendar_date(text)
-    if date is None:
+    date = None if text is None else calendar_date(text)
+    if text is not None and date is None:
         raise ValueError(f"{place}: study_date is {text!r}; write YYYYMMDD or YYYY-MM-DD")
     return date
 
 
-def _spacing(place: str, text: str | None) -> float | None:
+def _spacing(place: str, text: str | None) -> tuple[float, float] | None:
     if text is None:
         return None
     try:
@@ -131,7 +124,7 @@ def _spacing(place: str, text: str | None) -> float | None:
         raise ValueError(
             f"{place}: spacing_mm is {text!r}; give the millimetres between pixels, for example 0.15, or leave it empty"
         )
-    return value
+    return value, value
 
 
 def load_listed(
@@ -160,15 +153,16 @@ def load_listed(
     def read(number: int) -> Study:
         started = time.perf_counter()
         name, seen = studies[number]
-        members = _members(seen, window, pool)
+        study = _study(name, _members(seen, window, pool))
         read_ms = looked_ms + (time.perf_counter() - started) * 1e3
-        return _study(name, members, read_ms if len(studies) == 1 else None)
+        return replace(study, read_ms=read_ms) if len(studies) == 1 else study
 
     if on_demand and len(files) > _FEW_FILES:
+        heads = [_study(name, [header for _, header in seen if isinstance(header, Reject)]) for name, seen in studies]
         byte_counts = [
             sum(header.byte_count or 0 for _, header in seen if isinstance(header, Loaded)) for _, seen in studies
         ]
-        return StudiesOnDemand([_head(name, seen) for name, seen in studies], byte_counts, read, opened)
+        return StudiesOnDemand(heads, byte_counts, read, opened)
     with opened:
         return [read(number) for number in range(len(studies))]
 
@@ -181,7 +175,7 @@ def _look(file: ListedFile) -> Loaded | Reject:
 
 
 def _reject(fault: InputRejected, file: ListedFile) -> Reject:
-    return Reject(fault.code, str(fault), file.path.name, file.region)
+    return Reject(fault.code, str(fault), file.path.name, file.facts.get("region"))
 
 
 def _members(seen: Sequence[Seen], window: str | None, pool: Executor) -> list[Radiograph | Reject]:
@@ -211,7 +205,7 @@ def _load(file: ListedFile, header: Loaded | Reject, window: str | None) -> Radi
 
 def _stated(file: ListedFile, radiograph: Radiograph) -> Radiograph:
     """Return the radiograph with the facts that its line states and its header does not."""
-    facts = _additions(file, radiograph, radiograph.source)
+    facts = missing_facts(radiograph, file.facts, partial(_contradiction, file, radiograph.source))
     if not facts:
         return radiograph
     words = ", ".join(
@@ -222,30 +216,12 @@ def _stated(file: ListedFile, radiograph: Radiograph) -> Radiograph:
     return with_facts(radiograph, facts, sentence, radiograph.region)
 
 
-def _additions(file: ListedFile, header: Radiograph | Facts, source: str) -> dict[str, Any]:
-    """Return the facts that a line states and the header does not, by field. Raises ValueError if the two differ."""
-    line = {
-        "region": file.region,
-        "facing": file.facing,
-        "spacing_mm": None if file.spacing_mm is None else (file.spacing_mm, file.spacing_mm),
-        "study_date": file.study_date,
-        "patient_key": file.patient_key,
-    }
-    additions: dict[str, Any] = {}
-    for field, value in line.items():
-        stated = getattr(header, field)
-        if value is None:
-            continue
-        if stated is None:
-            additions[field] = value
-        elif not same_fact(stated, value):
-            name = _WORDS.get(field, field)
-            values = "another one" if field == "patient_key" else f"{_shown(stated)}, not {_shown(value)}"
-            raise ValueError(
-                f"{file.place}: the header of {source} states the {name} {values}: correct the line, or leave the cell "
-                "empty"
-            )
-    return additions
+def _contradiction(file: ListedFile, source: str, field: str, header: Any, stated: Any) -> str:
+    values = "another one" if field == "patient_key" else f"{_shown(header)}, not {_shown(stated)}"
+    return (
+        f"{file.place}: the header of {source} states the {_WORDS.get(field, field)} {values}: correct the line, or "
+        "leave the cell empty"
+    )
 
 
 def _shown(value: Any) -> str:
@@ -258,7 +234,7 @@ def _study_of(file: ListedFile, header: Loaded | Reject) -> str | None:
     """Return the name of a file's study. Raises ValueError if nothing states it, or if line and header differ."""
     facts = Facts() if isinstance(header, Reject) else header.facts
     if facts.modality in (None, *MODALITIES) and facts.view != "other":  # all others are refused anyway
-        _additions(file, facts, file.path.name)
+        missing_facts(facts, file.facts, partial(_contradiction, file, file.path.name))
     uid = facts.study_instance_uid
     if uid is not None and file.study not in (None, uid):
         raise ValueError(
@@ -273,12 +249,7 @@ def _study_of(file: ListedFile, header: Loaded | Reject) -> str | None:
     return uid or file.study
 
 
-def _head(name: str | None, seen: Sequence[Seen]) -> Study:
-    """Return a study without its radiographs."""
-    return Study((), tuple(header for _, header in seen if isinstance(header, Reject)), study_instance_uid=name)
-
-
-def _study(name: str | None, members: Sequence[Radiograph | Reject], read_ms: float | None) -> Study:
+def _study(name: str | None, members: Sequence[Radiograph | Reject]) -> Study:
     radiographs = [member for member in members if isinstance(member, Radiograph)]
     rejects = [member for member in members if isinstance(member, Reject)]
     advice = "correct the list's studies, or the patient IDs"
@@ -288,11 +259,6 @@ def _study(name: str | None, members: Sequence[Radiograph | Reject], read_ms: fl
         radiographs=tuple(radiographs),
         rejects=(*rejects, *mixed),
         study_instance_uid=name,
-        study_date=next(_dates(radiographs), None),
+        study_date=next((image.study_date for image in radiographs if image.study_date), None),
         patient_key=patient,
-        read_ms=read_ms,
     )
-
-
-def _dates(radiographs: Sequence[Radiograph]) -> Iterator[str]:
-    return (image.study_date for image in radiographs if image.study_date)

@@ -61,21 +61,12 @@ def radiograph_from_header(
         has_window=has_window,
         padding=padding,
         occluded=occluded,
-        spacing_mm=facts.spacing_mm,
-        region=facts.region,
-        view=facts.view,
-        facing=facts.facing,
-        turn_deg=facts.turn_deg,
-        modality=facts.modality,
-        sop_instance_uid=facts.sop_instance_uid,
-        study_instance_uid=facts.study_instance_uid,
-        study_date=facts.study_date,
-        patient_key=facts.patient_key,
         decoder=decoder,
         source=source,
         header=ds,
         warnings=tuple(unique)[:_MAX_NOTES],
         findings=header_findings(ds, source, facts.spacing_mm is not None),
+        **{name: fact for name, fact in vars(facts).items() if name != "notes"},
     )
 
 

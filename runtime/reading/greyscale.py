@@ -151,14 +151,15 @@ def _percentile_table(
     radiograph: Radiograph, low: float, high: float, over: Literal["exposed", "picture"]
 ) -> NDArray[np.float32]:
     stored = radiograph.stored_min + np.arange(radiograph.table.size, dtype=np.float64)
-    ends, padding, occluded = _rising(radiograph, low, high), radiograph.padding, radiograph.occluded
+    rising, padding, occluded = _is_rising(radiograph), radiograph.padding, radiograph.occluded
+    ends = (low, high) if rising else (100.0 - high, 100.0 - low)  # these two count from dark to bright
     if over == "picture":
         hidden = _hidden(None, occluded)
         span = picture_percentiles(radiograph.pixels, *ends, radiograph.stored_min, radiograph.table.size, hidden)
     else:
         span = displayed_percentiles(radiograph.pixels, *ends, _hidden(padding, occluded))
     ramp = _ramp(stored, *span)
-    return _finished(ramp if _is_rising(radiograph) else 1.0 - ramp, radiograph.stored_min, padding, occluded)
+    return _finished(ramp if rising else 1.0 - ramp, radiograph.stored_min, padding, occluded)
 
 
 def _hidden(padding: Range | None, occluded: Occluded | None) -> list[Range]:
@@ -183,11 +184,6 @@ def _is_rising(radiograph: Radiograph) -> bool:
     """Return whether larger stored values are brighter. Halves are compared: a window may be flat at either end."""
     half = radiograph.table.size // 2
     return bool(radiograph.table[half:].mean() >= radiograph.table[:half].mean())
-
-
-def _rising(radiograph: Radiograph, low: float, high: float) -> tuple[float, float]:
-    """Return the percentiles by stored value; `low` and `high` count from dark to bright."""
-    return (low, high) if _is_rising(radiograph) else (100.0 - high, 100.0 - low)
 
 
 def _finished(

@@ -68,11 +68,10 @@ def group_by_study(loaded: list[Loaded]) -> list[list[Loaded]]:
 
 def make_study(group: list[Loaded], read_ms: float | None) -> Study:
     """Return the study of one group of files, with warnings for skipped files."""
-    skipped = [file for file in group if file.skipped and not is_own(file.item.source)]
     notes = [
         notice("file-skipped", f"skipped: {file.reject.message}", source=file.item.source, reason=file.reject.code)
-        for file in skipped
-        if file.reject
+        for file in group
+        if file.skipped and file.reject and not is_own(file.item.source)
     ]
     if len(notes) > _MAX_NOTES:
         count = len(notes) - _MAX_NOTES

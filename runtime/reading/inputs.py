@@ -78,18 +78,11 @@ def items(inputs: Iterable[FileInput], opened: ExitStack) -> list[Item]:
 def _items(given: FileInput, opened: ExitStack) -> Iterator[Item]:
     if isinstance(given, (str, os.PathLike)):
         path = Path(given)
-        yield from _in_folder(path) if _is_folder(path) else _named(path, opened)
+        yield from _in_folder(path) if os.path.isdir(path) else _named(path, opened)  # noqa: PTH112  # never raises
     elif is_dataset(given):
         yield _dataset(given)
     else:
         yield from _in_memory(given, opened)
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # no permission to look; opening it will tell the reason
-        return False
 
 
 def _file(path: Path, source: str, in_folder: bool) -> Item:
@@ -106,27 +99,19 @@ def _in_folder(path: Path) -> Iterator[Item]:
     closed: list[OSError] = []
     for folder, folders, names in os.walk(path, onerror=closed.append):
         folders.sort()
-        for name in folders:
-            link = Path(folder, name)
+        for link in (Path(folder, name) for name in folders):
             if link.is_symlink() and not Path(os.path.realpath(link)).is_relative_to(root):
-                yield _leads_out(link, link.relative_to(path).as_posix())
-        for name in sorted(names):
-            if name.upper() != "DICOMDIR" and not name.startswith("."):
-                file = Path(folder, name)
+                source = link.relative_to(path).as_posix()
+                message = f"{source} is a link to a folder outside the given one; give that folder to read it"
+                yield _refused(Item(source, True, io.BytesIO, str(link)), InputRejected("not-dicom", message))
+        for file in (Path(folder, name) for name in sorted(names)):
+            if file.name.upper() != "DICOMDIR" and not file.name.startswith("."):
                 yield _file(file, file.relative_to(path).as_posix(), in_folder=True)
     for error in closed:
-        yield _cannot_be_listed(Path(error.filename), path, error)
-
-
-def _cannot_be_listed(folder: Path, path: Path, error: OSError) -> Item:
-    source = path.name if folder == path else folder.relative_to(path).as_posix()
-    message = f"the folder {source} cannot be read ({error.strerror}); let this user read it"
-    return _refused(Item(source, True, io.BytesIO, str(folder)), InputRejected("not-dicom", message))
-
-
-def _leads_out(link: Path, source: str) -> Item:
-    message = f"{source} is a link to a folder outside the given one; give that folder to read it"
-    return _refused(Item(source, True, io.BytesIO, str(link)), InputRejected("not-dicom", message))
+        subfolder = Path(error.filename)
+        source = path.name if subfolder == path else subfolder.relative_to(path).as_posix()
+        message = f"the folder {source} cannot be read ({error.strerror}); let this user read it"
+        yield _refused(Item(source, True, io.BytesIO, str(subfolder)), InputRejected("not-dicom", message))
 
 
 def _named(path: Path, opened: ExitStack) -> Iterator[Item]:
@@ -220,19 +205,12 @@ def _referenced(path: Path) -> Iterator[Item]:
         if any(not part.strip(". ") or set(part) & set("/\\:\0") for part in components):
             raise InputRejected("not-dicom", f"{source} refers to files outside of its folder; give the files instead")
         place, name = _on_disk(path.parent, components, listings), "/".join(components)
-        if _exists(place):
+        if os.path.exists(place):  # noqa: PTH110  # never raises
             yield _file(place, name, in_folder=True)
         else:
             absent.append(name)
     if absent:
         yield _refused(_file(path, source, in_folder=False), _not_there(source, absent, len(names)))
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # no permission to look into its folder
-        return False
 
 
 def _not_there(source: str, absent: list[str], count: int) -> InputRejected:

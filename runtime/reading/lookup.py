@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.notices import notice
-from spinescore.runtime.reading.tags import raw_element, value
+from spinescore.runtime.reading.tags import ignored, raw_element, value
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -80,13 +80,13 @@ def read_lut(ds: Dataset, keyword: str, values: Values, notes: list[str], index:
         items = lut_items(ds, keyword)
         if not 0 <= index < len(items):
             raise _UnusableError("it has no item that can be read")
-        lut = _of_item(items[index], values, _is_little_endian(ds), remarks)
+        little_endian = getattr(ds, "original_encoding", (None, True))[1] is not False
+        lut = _of_item(items[index], values, little_endian, remarks)
     except _UnusableError as fault:
-        notes.append(notice("greyscale-ignored", f"{keyword} cannot be used and was ignored: {fault}", tag=keyword))
+        ignored(notes, keyword, f"{keyword} cannot be used and was ignored: {fault}")
         return None
     except Exception as fault:  # pydicom can raise anything for a hostile item, and its text may quote the header
-        sentence = f"{keyword} cannot be used and was ignored ({type(fault).__name__})"
-        notes.append(notice("greyscale-ignored", sentence, tag=keyword))
+        ignored(notes, keyword, f"{keyword} cannot be used and was ignored ({type(fault).__name__})")
         return None
     if keyword == "ModalityLUTSequence":  # its entries are not scaled, so their range does not matter
         remarks = [remark for remark in remarks if remark != _SCALED]
@@ -152,18 +152,14 @@ def _entries(data: bytes | Values, count: int, bits: int, remarks: list[str]) ->
     packed = words.size < count <= len(data)
     if not packed and words.size < count:
         raise _UnusableError(f"it has {words.size} entries, {count} declared")
-    entries, swapped = (_unpacked(order, packed)[:count] for order in (words, words.byteswap()))
+    # Of two packed entries the low byte comes first.
+    entries, swapped = ((order.view(np.uint8) if packed else order)[:count] for order in (words, words.byteswap()))
     if packed and bits > 8 and not (_is_steady(entries) or _is_steady(swapped)):
         raise _UnusableError(f"it has {words.size} entries of {bits} bits, {count} declared")
     if not _is_steady(entries) and _is_steady(swapped):
         remarks.append("has its bytes in the wrong order; they were swapped")
         entries = swapped
     return entries.astype(np.float64)
-
-
-def _unpacked(words: NDArray[np.uint16], packed: bool) -> NDArray[np.unsignedinteger]:
-    """Return the entries in words; of two packed entries the low byte comes first."""
-    return words.view(np.uint8) if packed else words
 
 
 def _is_steady(entries: NDArray[np.unsignedinteger]) -> bool:
@@ -182,7 +178,3 @@ def _first_mapped(first: int, count: int, values: Values) -> int:
     if shared(as_signed) == shared(first):
         return as_signed if low < 0 else first
     return max(first, as_signed, key=shared)
-
-
-def _is_little_endian(ds: Dataset) -> bool:
-    return getattr(ds, "original_encoding", (None, True))[1] is not False

@@ -6,7 +6,6 @@ of for a hostile file ends as a reject or in `Radiograph.warnings`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO
 
 from spinescore.runtime.errors import InputRejected
@@ -17,7 +16,7 @@ from spinescore.runtime.reading.facts import Facts, read_facts
 from spinescore.runtime.reading.functionalgroups import lift
 from spinescore.runtime.reading.grouping import Loaded
 from spinescore.runtime.reading.inputs import Item
-from spinescore.runtime.reading.pixelformat import pixel_format
+from spinescore.runtime.reading.pixelformat import PixelFormat, pixel_format
 from spinescore.runtime.study import Radiograph, Reject
 from spinescore.runtime.text import brief
 from spinescore.runtime.warned import caught_warnings
@@ -25,36 +24,46 @@ from spinescore.runtime.warned import caught_warnings
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["PROJECTION_MODALITIES", "load", "load_header", "rejected"]
+__all__ = ["PROJECTION_MODALITIES", "load", "rejected"]
 
 # Projection radiography, and the modalities of digitised or re-sent films. Other files in a folder are skipped unread.
 PROJECTION_MODALITIES = frozenset({"CR", "DX", "RF", "XA", "RG", "OT", "SC"})
 
 _KIND_BYTES = 16  # enough to recognise a PNG or JPEG file
 
-Reserve = Callable[[int], None]  # is called with the bytes of the pixels before they are read
 
+def load(item: Item, max_pixels: int, window: str | None, header_only: bool = False) -> Loaded:
+    """Read one file; every fault ends in a reject. `window` names a window by its explanation.
 
-class _HeaderRead(Exception):
-    """Raised in the place of reading the pixels, if only the header is to be read."""
-
-    def __init__(self, byte_count: int) -> None:
-        super().__init__(byte_count)
-        self.byte_count = byte_count
-
-
-def load(item: Item, max_pixels: int, window: str | None) -> Loaded:
-    """Read one file with its pixels; every fault ends in a reject. `window` names a window by its explanation."""
-    return _load(item, max_pixels, window, lambda byte_count: None)
-
-
-def load_header(item: Item, max_pixels: int, window: str | None) -> Loaded:
-    """Read one file without its pixels; the result states their `byte_count`. Every fault ends in a reject."""
-
-    def stop(byte_count: int) -> None:
-        raise _HeaderRead(byte_count)
-
-    return _load(item, max_pixels, window, stop)
+    With `header_only` the pixels are not read, and the result states their `byte_count`.
+    """
+    facts, source = Facts(), item.source
+    try:
+        with caught_warnings() as warned, item.open() as opened:
+            if item.dataset is not None:
+                ds, stream, syntax = own_header(item.dataset), opened, dataset_syntax(item.dataset)
+            elif (picture := _picture(opened, item, max_pixels, header_only)) is not None:
+                return _loaded(item, facts, picture)
+            else:
+                ds, stream, syntax = read_header(opened, source)
+            lift(ds)
+            facts = read_facts(ds)
+            if item.in_folder and facts.modality not in PROJECTION_MODALITIES | {None}:
+                raise InputRejected("not-radiograph", f"{source} has the modality {facts.modality}")
+            if "Rows" not in ds and "Columns" not in ds:
+                raise InputRejected("no-pixels", f"{source} holds no image; give the radiograph itself")
+            declared = pixel_format(ds, source, max_pixels)
+            if header_only:
+                return _loaded(item, facts, declared.byte_count)
+            return _loaded(item, facts, _radiograph(stream, ds, declared, syntax, facts, source, window, warned))
+    except InputRejected as fault:
+        return rejected(fault, item, facts)
+    except MemoryError:
+        message = f"{source} needs more memory than there is; give fewer or smaller images at a time"
+        return rejected(InputRejected("too-large", message), item, facts)
+    except Exception as fault:  # pydicom and codecs can raise anything for a hostile file
+        message = f"{source} cannot be read ({brief(fault)}); send it again from the modality or the archive"
+        return rejected(InputRejected("corrupt-pixels", message), item, facts)
 
 
 def rejected(fault: InputRejected, item: Item, facts: Facts) -> Loaded:
@@ -63,63 +72,35 @@ def rejected(fault: InputRejected, item: Item, facts: Facts) -> Loaded:
     return Loaded(item, facts, reject=Reject(fault.code, str(fault), item.source, facts.region))
 
 
-def _load(item: Item, max_pixels: int, window: str | None, reserve: Reserve) -> Loaded:
-    facts, source = Facts(), item.source
-    try:
-        with caught_warnings() as warned, item.open() as opened:
-            if item.dataset is not None:
-                ds, stream, syntax = own_header(item.dataset), opened, dataset_syntax(item.dataset)
-            elif (picture := _picture(opened, item, max_pixels, reserve)) is not None:
-                return Loaded(item, facts, picture)
-            else:
-                ds, stream, syntax = read_header(opened, source)
-            lift(ds)
-            facts = read_facts(ds)
-            if item.in_folder and facts.modality not in PROJECTION_MODALITIES | {None}:
-                raise InputRejected("not-radiograph", f"{source} has the modality {facts.modality}")
-            limits = (max_pixels, reserve)
-            return Loaded(item, facts, _radiograph(stream, ds, syntax, facts, source, limits, window, warned))
-    except _HeaderRead as header:
-        return Loaded(item, facts, byte_count=header.byte_count)
-    except InputRejected as fault:
-        return rejected(fault, item, facts)
-    except MemoryError:
-        message = f"{source} needs more memory than there is; give fewer or smaller images at a time"
-        return Loaded(item, facts, reject=Reject("too-large", message, source, facts.region))
-    except Exception as fault:  # pydicom and codecs can raise anything for a hostile file
-        message = f"{source} cannot be read ({brief(fault)}); send it again from the modality or the archive"
-        return Loaded(item, facts, reject=Reject("corrupt-pixels", message, source, facts.region))
+def _loaded(item: Item, facts: Facts, image: Radiograph | int) -> Loaded:
+    """Return a file with its radiograph, or with the bytes of its pixels."""
+    return Loaded(item, facts, byte_count=image) if isinstance(image, int) else Loaded(item, facts, image)
 
 
-def _picture(opened: BinaryIO, item: Item, max_pixels: int, reserve: Reserve) -> Radiograph | None:
-    """Return a PNG or JPEG file as a radiograph; None for all others. In a folder it is refused: often an overlay."""
+def _picture(opened: BinaryIO, item: Item, max_pixels: int, header_only: bool) -> Radiograph | int | None:
+    """Read a PNG or JPEG file; None for all others. In a folder it is refused: often an overlay."""
     from spinescore.runtime.reading.pictures import picture_kind, read_picture
 
     kind = picture_kind(opened.read(_KIND_BYTES))
     opened.seek(0)
     if kind is not None and item.in_folder:
         raise InputRejected("not-dicom", f"{item.source} is a {kind} picture; give its own path to read it")
-    return None if kind is None else read_picture(opened, kind, item.source, max_pixels, reserve)
+    return None if kind is None else read_picture(opened, kind, item.source, max_pixels, header_only)
 
 
 def _radiograph(
     stream: BinaryIO,
     ds: Dataset,
+    declared: PixelFormat,
     syntax: str | None,
     facts: Facts,
     source: str,
-    limits: tuple[int, Reserve],
     window: str | None,
     warned: list[str],
 ) -> Radiograph:
     from spinescore.runtime.reading.fromheader import radiograph_from_header
     from spinescore.runtime.reading.pixels import read_pixels
 
-    if "Rows" not in ds and "Columns" not in ds:
-        raise InputRejected("no-pixels", f"{source} holds no image; give the radiograph itself")
-    max_pixels, reserve = limits
-    declared = pixel_format(ds, source, max_pixels)
-    reserve(declared.byte_count)
     notes: list[str] = []
     stream = inflated_to(stream, declared.byte_count)
     stored, decoder = read_pixels(stream, ds, declared, syntax, source, notes)

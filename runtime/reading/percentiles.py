@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["displayed_percentiles", "exposed", "exposed_field", "median", "picture_percentiles"]
+__all__ = ["counts", "displayed_percentiles", "exposed", "exposed_field", "median", "picture_percentiles"]
 
 SAMPLES_PER_SIDE = 512  # percentiles are taken from at most this many rows and columns, evenly spaced
 GLANCE_PER_SIDE = 128  # enough rows and columns if dark and bright are not rare
@@ -36,22 +36,26 @@ def picture_percentiles(
     Neighbouring values of the sorted picture are interpolated, as `numpy.percentile` does by default. `entries` is the
     number of values that can be stored, from `stored_min` on; the ranges in `hidden` are left out.
     """
-    counts = np.zeros(entries, np.int64)
-    flat = np.ascontiguousarray(pixels).reshape(-1)
-    for start in range(0, flat.size, PIXELS_AT_ONCE):
-        positions = flat[start : start + PIXELS_AT_ONCE].astype(np.intp) - stored_min
-        counts += np.bincount(positions, minlength=counts.size)
-    seen = counts.copy()
+    every = counts(np.ascontiguousarray(pixels).reshape(-1), stored_min, entries)
+    seen = every.copy()
     for first, last in hidden:
         seen[max(first - stored_min, 0) : max(last - stored_min + 1, 0)] = 0
-    counts = seen if seen.any() else counts
-    up_to = np.cumsum(counts)  # the number of pixels with this value or a lower one
+    seen = seen if seen.any() else every
+    up_to = np.cumsum(seen)  # the number of pixels with this value or a lower one
     rank = np.array([low, high]) / 100.0 * (up_to[-1] - 1)
     before = np.floor(rank)
     first, second = (np.searchsorted(up_to, before + step, side="right") for step in (0, 1))
-    second = np.minimum(second, np.flatnonzero(counts)[-1])
+    second = np.minimum(second, np.flatnonzero(seen)[-1])
     values = stored_min + first + (rank - before) * (second - first)
     return float(values[0]), float(values[1])
+
+
+def counts(values: NDArray[np.integer], stored_min: int, entries: int) -> NDArray[np.int64]:
+    """Return how often each of the `entries` values from `stored_min` on occurs in `values` (of one dimension)."""
+    total = np.zeros(entries, np.int64)
+    for start in range(0, values.size, PIXELS_AT_ONCE):
+        total += np.bincount(values[start : start + PIXELS_AT_ONCE].astype(np.intp) - stored_min, minlength=entries)
+    return total
 
 
 def exposed(pixels: NDArray[np.integer], hidden: Ranges = (), per_side: int = SAMPLES_PER_SIDE) -> NDArray[np.integer]:

@@ -6,7 +6,6 @@ The size in the file's header is checked before OpenCV decodes it. EXIF orientat
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from dataclasses import replace
 from typing import BinaryIO, cast
 
@@ -33,13 +32,13 @@ def picture_kind(head: bytes) -> str | None:
 
 
 def read_picture(
-    file: BinaryIO, kind: str, source: str, max_pixels: int, reserve: Callable[[int], None] = lambda byte_count: None
-) -> Radiograph:
+    file: BinaryIO, kind: str, source: str, max_pixels: int, header_only: bool = False
+) -> Radiograph | int:
     """Read one grey picture of 8 or 16 bits; larger values are brighter, region and facing are unknown.
 
-    8-bit pixels are shown unchanged; the contrast of 16-bit pixels is taken from the pixels. `reserve` is called with
-    the bytes of the decoded picture before it is decoded. Raises InputRejected: too-large, corrupt-pixels,
-    not-radiograph (colour, unless all channels are equal).
+    8-bit pixels are shown unchanged; the contrast of 16-bit pixels is taken from the pixels. With `header_only`
+    the picture is not decoded, and the bytes are returned that it would take. Raises InputRejected: too-large,
+    corrupt-pixels, not-radiograph (colour, unless all channels are equal).
     """
     size = bytes_left(file)
     if size > _MAX_BYTES:
@@ -54,7 +53,8 @@ def read_picture(
         declared_size = f"{rows} x {columns} pixels of {pixel_bytes} bytes"
         text = f"{source} declares {declared_size}, the limit is {max_pixels} of 2 bytes; give a smaller picture"
         raise InputRejected("too-large", text)
-    reserve(rows * columns * pixel_bytes)
+    if header_only:
+        return rows * columns * pixel_bytes
     pixels = _decoded(data, source, kind)
     if pixels.shape != (rows, columns):
         raise corrupt(source, f"declares {rows} x {columns} pixels and holds {pixels.shape}")

@@ -23,7 +23,7 @@ from spinescore.runtime.logs import READING
 from spinescore.runtime.notices import notice
 from spinescore.runtime.reading.decoding.decode import decode_pixels, unsupported
 from spinescore.runtime.reading.decoding.encapsulation import holds_codestream
-from spinescore.runtime.reading.decoding.syntaxes import EXPLICIT_BIG_ENDIAN, UNCOMPRESSED, is_compressed
+from spinescore.runtime.reading.decoding.syntaxes import EXPLICIT_BIG_ENDIAN, SYNTAXES, UNCOMPRESSED
 from spinescore.runtime.reading.dicomfile import bytes_left
 from spinescore.runtime.reading.memory import pixel_array
 from spinescore.runtime.reading.pixelformat import PixelFormat, corrupt
@@ -52,15 +52,13 @@ def read_pixels(
     if _is_encapsulated(file, length, declared, syntax):
         available = min(bytes_left(file), length)
         if available > 2 * declared.byte_count + _SLACK_BYTES:
-            raise corrupt(
-                source, f"has {available} bytes of compressed pixels for {declared.byte_count} uncompressed ones"
-            )
+            fault = f"has {available} bytes of compressed pixels for {declared.byte_count} uncompressed ones"
+            raise corrupt(source, fault)
         return decode_pixels(file.read(available), declared, syntax, source, notes)
-    if is_compressed(syntax):
+    if syntax in SYNTAXES:
         if not _fits(length, declared):
-            raise corrupt(
-                source, f"has {length} bytes of pixels that are not compressed, but needs {declared.byte_count}"
-            )
+            fault = f"has {length} bytes of pixels that are not compressed, but needs {declared.byte_count}"
+            raise corrupt(source, fault)
         text = (
             "the file names a compressed transfer syntax, but its pixels are not compressed; they were read unchanged"
         )
@@ -68,11 +66,9 @@ def read_pixels(
     elif syntax not in UNCOMPRESSED:
         raise unsupported(source, syntax)
     raw = _read_uncompressed(file, length, declared, big_endian, vr, source)
-    if length > declared.byte_count + 1:
-        count = length - declared.byte_count
-        notes.append(
-            notice("pixels-too-long", f"{count} bytes follow the declared pixels and were ignored", bytes=count)
-        )
+    if (count := length - declared.byte_count) > 1:
+        text = f"{count} bytes follow the declared pixels and were ignored"
+        notes.append(notice("pixels-too-long", text, bytes=count))
     READING.debug("%d x %d pixels without compression", declared.rows, declared.columns)
     return stored_values(raw, declared, source, notes), "none"
 

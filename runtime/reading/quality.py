@@ -8,7 +8,6 @@ codes, their meaning and their next steps are in `codes.CODES`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,10 +108,9 @@ def header_findings(ds: Dataset, source: str, has_spacing: bool) -> tuple[Findin
 
 def picture_findings(radiograph: Radiograph) -> tuple[Finding, ...]:
     """Return the findings that the pixels give through their table, from a sample, in well below a millisecond."""
-    figures = _figures(radiograph)
-    source = radiograph.source
-    apart = _apart(radiograph)
-    if figures.spread < BLANK_SPREAD or figures.signal_to_noise < BLANK_SIGNAL_TO_NOISE:
+    spread, signal_to_noise, share_of_white, darkness_inside = _figures(radiograph)
+    source, apart = radiograph.source, _apart(radiograph)
+    if spread < BLANK_SPREAD or signal_to_noise < BLANK_SIGNAL_TO_NOISE:
         return (finding("blank", source, "the picture shows one grey, or nothing but noise"),)
     findings = []
     if (ratio := max(apart) / min(apart)) > MOST_STRETCHED:
@@ -120,17 +118,16 @@ def picture_findings(radiograph: Radiograph) -> tuple[Finding, ...]:
         times = f"{ratio:.3g}" if ratio < _MOST_TIMES else f"more than {_MOST_TIMES}"
         fact = f"its {far} are {times} times as far apart as its {near}, and the networks see its pixels as square"
         findings.append(finding("stretched-pixels", source, fact, ratio=round(min(ratio, _MOST_TIMES), 3)))
-    if figures.darkness_inside > INVERTED:
-        fact, by = "the middle of the picture is darker than its sides", round(figures.darkness_inside, 3)
-        findings.append(finding("inverted", source, fact, darkness_inside=by))
-    if figures.white > MOST_WHITE:
-        fact = f"{100 * figures.white:.0f} % of the picture is white without detail"
-        findings.append(finding("saturated", source, fact, white=round(figures.white, 3)))
-    if figures.signal_to_noise < LEAST_SIGNAL_TO_NOISE:
-        fact = f"its greys spread only {figures.signal_to_noise:.1f} times as far as its noise"
-        ratio = round(figures.signal_to_noise, 2)
+    if darkness_inside > INVERTED:
+        fact = "the middle of the picture is darker than its sides"
+        findings.append(finding("inverted", source, fact, darkness_inside=round(darkness_inside, 3)))
+    if share_of_white > MOST_WHITE:
+        fact = f"{100 * share_of_white:.0f} % of the picture is white without detail"
+        findings.append(finding("saturated", source, fact, white=round(share_of_white, 3)))
+    if signal_to_noise < LEAST_SIGNAL_TO_NOISE:
+        fact = f"its greys spread only {signal_to_noise:.1f} times as far as its noise"
         fact += f" ({LEAST_SIGNAL_TO_NOISE:g} expected)"
-        findings.append(finding("under-exposed", source, fact, signal_to_noise=ratio))
+        findings.append(finding("under-exposed", source, fact, signal_to_noise=round(signal_to_noise, 2)))
     return tuple(findings)
 
 
@@ -142,17 +139,8 @@ def _apart(radiograph: Radiograph) -> tuple[float, float]:
     return (rows, columns) if min(rows, columns) > 0 else (1.0, 1.0)
 
 
-@dataclass(frozen=True)
-class _Figures:
-    """Figures of a picture: spread of the tiles' mean greys, its ratio to the noise, share of white, inner darkness."""
-
-    spread: float
-    signal_to_noise: float
-    white: float
-    darkness_inside: float
-
-
-def _figures(radiograph: Radiograph) -> _Figures:
+def _figures(radiograph: Radiograph) -> tuple[float, float, float, float]:
+    """Return the spread of the tiles' mean greys, its ratio to the noise, the share of white, and inner darkness."""
     greys = _tiles(radiograph)
     means = greys.mean(axis=(0, 1))
     upright = means.T if radiograph.turn_deg in (90, 270) else means  # the order of the rows does not matter
@@ -161,12 +149,8 @@ def _figures(radiograph: Radiograph) -> _Figures:
     noise = median(_noise(greys)[readable]) if readable.any() else 0.0
     inner = slice(1, -1)  # the edge of a collimator may be in the outermost tiles
     inside = greys[..., inner, inner]
-    return _Figures(
-        spread,
-        spread / noise if noise > 0 else np.inf,
-        np.count_nonzero(inside >= WHITE) / inside.size,
-        _darkness_inside(upright[inner, inner]),
-    )
+    white = np.count_nonzero(inside >= WHITE) / inside.size
+    return spread, spread / noise if noise > 0 else np.inf, white, _darkness_inside(upright[inner, inner])
 
 
 def _tiles(radiograph: Radiograph) -> NDArray[np.float32]:

@@ -9,25 +9,37 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.notices import notice
-from spinescore.runtime.reading.bitmapshutter import BITMAP, hidden_by_bitmap
-from spinescore.runtime.reading.tags import is_stated, number, text, value
+from spinescore.runtime.reading.percentiles import PIXELS_AT_ONCE, counts
+from spinescore.runtime.reading.tags import ignored, is_stated, number, text, value
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from spinescore.runtime.reading.pixelformat import PixelFormat
 
-__all__ = ["Shutter", "close_shutter", "hide", "read_shutter", "shutter_shapes"]
+__all__ = [
+    "BITMAP",
+    "Shutter",
+    "bitmap_elements",
+    "close_shutter",
+    "hidden_by_bitmap",
+    "hide",
+    "read_shutter",
+    "shutter_shapes",
+]
 
+BITMAP = "BITMAP"  # the name of a shape whose pixels are marked by an overlay (PS3.3 C.7.6.15, C.9.2, PS3.5 8.1.2)
+
+_GROUPS = range(0x6000, 0x6020, 2)  # of overlays
+_ROWS, _COLUMNS, _TYPE, _ORIGIN, _BITS, _POSITION, _DATA = 0x10, 0x11, 0x40, 0x50, 0x100, 0x102, 0x3000
+_MOST_SIDE = 1 << 16
 _MAX_SHAPES, _MAX_VERTICES = 8, 1024
 _FARTHEST = 1 << 20  # no row or column is beyond it
-_PIXELS_AT_ONCE = 1 << 20
 _WHITE = 65535  # the shutter's grey is stated in P-Values
 _KEYWORDS = {
     "RECTANGULAR": (
@@ -60,15 +72,12 @@ def shutter_shapes(ds: Dataset, notes: list[str]) -> dict[str, dict[str, list[in
     shapes: dict[str, dict[str, list[int]]] = {}
     if not is_stated(ds, "ShutterShape"):
         return shapes
-    for name in _names(ds):
-        if name == BITMAP:
-            continue
+    for name in (name for name in _names(ds) if name != BITMAP):
         numbers = {keyword: _whole_numbers(ds, keyword) for keyword in _KEYWORDS.get(name, ())}
         if numbers and _is_complete(name, [len(values) for values in numbers.values()]):
             shapes[name] = numbers
         else:
-            sentence = "a shape of the Display Shutter cannot be understood and was ignored"
-            notes.append(notice("greyscale-ignored", sentence, tag="ShutterShape"))
+            ignored(notes, "ShutterShape", "a shape of the Display Shutter cannot be understood and was ignored")
     return shapes
 
 
@@ -82,16 +91,14 @@ def read_shutter(ds: Dataset, rows: int, columns: int, notes: list[str]) -> Shut
     shapes = shutter_shapes(ds, notes)
     bitmap = hidden_by_bitmap(ds, rows, columns) if BITMAP in _names(ds) else None
     if bitmap is None and BITMAP in _names(ds):
-        sentence = "the bitmap of the Display Shutter cannot be understood and was ignored"
-        notes.append(notice("greyscale-ignored", sentence, tag="ShutterOverlayGroup"))
+        ignored(notes, "ShutterOverlayGroup", "the bitmap of the Display Shutter cannot be understood and was ignored")
     if not shapes and bitmap is None:
         return None
     seen = np.ones((rows, columns), bool) if bitmap is None else ~bitmap
     for name, numbers in shapes.items():
         seen &= _MASKS[name](rows, columns, [*chain(*numbers.values())])
     if not seen.any():
-        sentence = "the Display Shutter hides all of the picture and was ignored"
-        notes.append(notice("greyscale-ignored", sentence, tag="ShutterShape"))
+        ignored(notes, "ShutterShape", "the Display Shutter hides all of the picture and was ignored")
     if seen.all() or not seen.any():
         return None
     return Shutter(seen, min(max((number(ds, "ShutterPresentationValue") or 0.0) / _WHITE, 0.0), 1.0))
@@ -130,7 +137,8 @@ def hide(
     if padding is not None and grey == 0.0:
         place = padding[0] - stored_min
     else:
-        unused = np.flatnonzero(_counts(pixels, shutter.seen, stored_min, entries) == 0)
+        visible = sum(counts(pixels[rows][shutter.seen[rows]], stored_min, entries) for rows in _blocks(pixels))
+        unused = np.flatnonzero(visible == 0)
         if unused.size:
             place = int(unused[0 if dark_first else -1])
         else:
@@ -141,6 +149,67 @@ def hide(
     return stored_min + place, grey
 
 
+def hidden_by_bitmap(ds: Dataset, rows: int, columns: int) -> Mask | None:
+    """Return the pixels that a bitmap shutter's overlay hides (rows x columns); None if it cannot be understood.
+
+    A 1 in the overlay hides a pixel. Pixels outside a smaller overlay are visible.
+    """
+    group = int(number(ds, "ShutterOverlayGroup") or 0)
+    if group not in _GROUPS:
+        return None
+    try:
+        height, width = (int(_value(ds, group, element)) for element in (_ROWS, _COLUMNS))
+        top, left = (int(part) - 1 for part in _value(ds, group, _ORIGIN))
+        bits = _bits(ds, group, height * width)
+    except Exception:  # pydicom and NumPy can raise anything for a hostile header
+        return None
+    if not (0 < height <= _MOST_SIDE and 0 < width <= _MOST_SIDE) or bits is None:
+        return None
+    hidden = np.zeros((rows, columns), bool)
+    bottom, right = min(top + height, rows), min(left + width, columns)
+    if bottom > max(top, 0) and right > max(left, 0):
+        part = bits.reshape(height, width)[max(-top, 0) : bottom - top, max(-left, 0) : right - left]
+        hidden[max(top, 0) : bottom, max(left, 0) : right] = part
+    return hidden
+
+
+def bitmap_elements(hidden: Mask) -> list[tuple[int, str, Any]]:
+    """Return the elements (tag, VR, value) of an overlay in the first group that hides these pixels."""
+    rows, columns = hidden.shape
+    packed = np.packbits(hidden, bitorder="little").tobytes()
+    first = _GROUPS[0]
+    return [
+        (first << 16 | _ROWS, "US", rows),
+        (first << 16 | _COLUMNS, "US", columns),
+        (first << 16 | _TYPE, "CS", "G"),
+        (first << 16 | _ORIGIN, "SS", [1, 1]),
+        (first << 16 | _BITS, "US", 1),
+        (first << 16 | _POSITION, "US", 0),
+        (first << 16 | _DATA, "OW", packed + b"\0" * (len(packed) % 2)),
+        (0x00181623, "US", first),
+    ]
+
+
+def _value(ds: Dataset, group: int, element: int) -> Any:
+    from pydicom.tag import Tag
+
+    return ds[Tag(group, element)].value
+
+
+def _bits(ds: Dataset, group: int, count: int) -> Mask | None:
+    """Return the overlay's bits, row by row. Overlays in unused bits of the pixels are retired and not read."""
+    from pydicom.tag import Tag
+
+    data = _value(ds, group, _DATA)
+    if not isinstance(data, bytes) or count > len(data) * 8 or count < 1:
+        return None
+    words = np.frombuffer(data, np.uint8)
+    if getattr(ds, "original_encoding", (None, True))[1] is False and ds[Tag(group, _DATA)].VR == "OW":
+        words = words[: words.size // 2 * 2].reshape(-1, 2)[:, ::-1].ravel()
+    bits = np.unpackbits(words, count=count, bitorder="little")
+    return bits.view(bool) if bits.size == count else None
+
+
 def _names(ds: Dataset) -> list[str]:
     """Return the names of the shutter's shapes, in capitals."""
     names = ((text(ds, "ShutterShape", index) or "").upper() for index in range(_MAX_SHAPES))
@@ -149,16 +218,8 @@ def _names(ds: Dataset) -> list[str]:
 
 def _blocks(pixels: NDArray[np.integer]) -> Iterator[slice]:
     """Yield blocks of rows, so that computations on them take little memory."""
-    height = max(1, _PIXELS_AT_ONCE // pixels.shape[1])
+    height = max(1, PIXELS_AT_ONCE // pixels.shape[1])
     return (slice(top, top + height) for top in range(0, pixels.shape[0], height))
-
-
-def _counts(pixels: NDArray[np.integer], seen: Mask, stored_min: int, entries: int) -> NDArray[np.int64]:
-    """Return the number of visible pixels with each value."""
-    counts = np.zeros(entries, np.int64)
-    for rows in _blocks(pixels):
-        counts += np.bincount(pixels[rows][seen[rows]].astype(np.intp) - stored_min, minlength=entries)
-    return counts
 
 
 def _whole_numbers(ds: Dataset, keyword: str) -> list[int]:

@@ -21,7 +21,7 @@ from spinescore.runtime.reading.grouping import Loaded, group_by_study, make_stu
 from spinescore.runtime.reading.inputs import FileInput, Item, items
 from spinescore.runtime.reading.memory import MAX_PIXELS, PixelBudget, pixel_limit
 from spinescore.runtime.reading.ondemand import StudiesOnDemand
-from spinescore.runtime.reading.onefile import load, load_header, rejected
+from spinescore.runtime.reading.onefile import load, rejected
 from spinescore.runtime.study import Radiograph, Study
 
 __all__ = ["MAX_PIXELS", "load_radiograph", "load_studies", "load_study", "look_at_radiograph"]
@@ -57,7 +57,7 @@ def look_at_radiograph(file: FileInput, *, max_pixels: int = MAX_PIXELS) -> Load
     import pydicom  # noqa: F401  # as in `_load_items`
 
     with ExitStack() as opened:
-        return _only([load_header(item, max_pixels, None) for item in items((file,), opened)], file)
+        return _only([load(item, max_pixels, None, header_only=True) for item in items((file,), opened)], file)
 
 
 def _only(loaded: list[Loaded], given: FileInput) -> Loaded:
@@ -169,7 +169,7 @@ def _on_demand(inputs: list[Item], max_pixels: int, window: str | None, opened: 
 
     started = time.perf_counter()
     pool = opened.enter_context(ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="spinescore-read"))
-    look = partial(load_header, max_pixels=max_pixels, window=window)
+    look = partial(load, max_pixels=max_pixels, window=window, header_only=True)
     groups = group_by_study(sorted(pool.map(look, inputs), key=sort_key))
     looked_ms = (time.perf_counter() - started) * 1e3
 
@@ -193,7 +193,7 @@ def _load_items(inputs: list[Item], max_pixels: int, window: str | None) -> tupl
 
     started = time.perf_counter()
     all_fit = len(inputs) * max_pixels * _MOST_BYTES_PER_PIXEL <= pixel_limit()
-    read = partial(load if all_fit else load_header, max_pixels=max_pixels, window=window)
+    read = partial(load, max_pixels=max_pixels, window=window, header_only=not all_fit)
     with ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="spinescore-read") as pool:
         others = pool.map(read, inputs[1:])  # starts at most as many threads as there are other files
         loaded = sorted([*map(read, inputs[:1]), *others], key=sort_key)

@@ -9,11 +9,13 @@ from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from spinescore.runtime.notices import notice
+
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
     from pydicom.tag import BaseTag
 
-__all__ = ["is_stated", "items", "number", "raw_element", "text", "value", "whole"]
+__all__ = ["ignored", "is_stated", "items", "number", "raw_element", "text", "value", "whole"]
 
 _MAX_BYTES = 1 << 16  # of an element: pydicom takes microseconds and some 100 bytes for each of its values
 _MAX_ITEMS = 16  # of a sequence
@@ -106,6 +108,11 @@ def is_stated(ds: Dataset, keyword: str) -> bool:
     if isinstance(stated, (bytes, bytearray)):
         return bool(bytes(stated).strip(b" \0\\"))
     return stated is not None and bool(str(stated).strip())
+
+
+def ignored(notes: list[str], keyword: str, sentence: str) -> None:
+    """Add the warning that an element which shapes the grey scale was ignored."""
+    notes.append(notice("greyscale-ignored", sentence, tag=keyword))
 
 
 def items(ds: Dataset, keyword: str) -> list[Dataset]:

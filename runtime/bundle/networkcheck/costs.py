@@ -70,7 +70,7 @@ def costs_of(graph: Graph, image: Shape, most_bytes: int, most_work: int) -> Cos
     held, peak, work = held + _bytes(image), held, 0
     for node in graph.nodes:
         inputs = [results[name] if name else None for name in _checked_inputs(node, results)]
-        shapes = _outputs(node, inputs, graph.opset)
+        shapes, values = _outputs(node, inputs, graph.opset)
         added = sum(map(_bytes, shapes))
         steps = multiplications(node, inputs, shapes)
         held, work = held + added, work + steps
@@ -82,7 +82,6 @@ def costs_of(graph: Graph, image: Shape, most_bytes: int, most_work: int) -> Cos
         if work > most_work:
             raise TooCostly(f"{_named(node)} takes {steps:.2g} multiplications, with those before it {work:.2g}")
         constant = node.operator in _SHAPES or all(result is None or result.constant for result in inputs)
-        values = _values(node, inputs, shapes)
         for name, shape in zip(node.outputs, shapes, strict=True):
             if name in results:
                 raise TooCostly(f"{_named(node)} gives {name!r}, which there is already")
@@ -107,21 +106,15 @@ def _checked_inputs(node: Node, results: dict[str, Result]) -> tuple[str, ...]:
     return node.inputs
 
 
-def _outputs(node: Node, inputs: list[Result | None], opset: int) -> list[Shape]:
+def _outputs(node: Node, inputs: list[Result | None], opset: int) -> tuple[list[Shape], NDArray[Any] | None]:
+    """Return the shapes of a node's outputs, and the values of a small one if they are known."""
     try:
         shapes = _RULES[node.operator](node, inputs, opset)
+        if all(size >= 0 for shape in shapes for size in shape):
+            return shapes, values_of(node, inputs, shapes)
     except (ArithmeticError, IndexError, TypeError, ValueError) as error:
         raise TooCostly(f"{_named(node)} is not understood: {error}") from error
-    if any(size < 0 for shape in shapes for size in shape):
-        raise TooCostly(f"{_named(node)} makes {' and '.join(map(str, shapes))}")
-    return shapes
-
-
-def _values(node: Node, inputs: list[Result | None], shapes: list[Shape]) -> NDArray[Any] | None:
-    try:
-        return values_of(node, inputs, shapes)
-    except (ArithmeticError, IndexError, TypeError, ValueError) as error:
-        raise TooCostly(f"{_named(node)} is not understood: {error}") from error
+    raise TooCostly(f"{_named(node)} makes {' and '.join(map(str, shapes))}")
 
 
 def _freed(node: Node, results: dict[str, Result], uses: Counter[str]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from mmap import mmap
@@ -239,16 +239,10 @@ def _numbers(data: mmap, start: int, end: int, field: int, most: int = _MOST_ENT
 
 def _floats(data: mmap, start: int, end: int, field: int, size: int) -> list[float]:
     """Return the floating-point numbers of a field, one by one or packed."""
-    parts = [bytes(data[first:last]) for first, last in _places(data, start, end, field, size)]
-    packed = b"".join(parts)
-    return list(struct.unpack(f"<{len(packed) // size}{'f' if size == 4 else 'd'}", packed))
-
-
-def _places(data: mmap, start: int, end: int, field: int, size: int) -> Iterator[tuple[int, int]]:
-    total = 0
+    packed = b""
     for number, kind, first, last in wire_fields(data, start, end):
         if number == field and kind != VARINT:
-            total += last - first
-            if (last - first) % size or total > _MOST_ENTRIES * size:
+            if (last - first) % size or len(packed) + last - first > _MOST_ENTRIES * size:
                 raise ValueError("a damaged or far too long list of numbers")
-            yield first, last
+            packed += data[first:last]
+    return list(struct.unpack(f"<{len(packed) // size}{'f' if size == 4 else 'd'}", packed))

@@ -1,6 +1,6 @@
 """Codecs by name: which of them are installed, and how one is run in this process.
 
-Each library has a module with the same three names: `is_available`, `prepare` and `decode`.
+Each library has a module with the same two names, `is_available` and `decode`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from spinescore.runtime.reading.decoding.syntaxes import codecs_of
 from spinescore.runtime.reading.pixelformat import PixelFormat
 from spinescore.runtime.text import brief
 
-__all__ = ["DecoderFailed", "installed", "prepare", "run_codec"]
+__all__ = ["DecoderFailed", "installed", "is_available", "run_codec"]
 
 
 class DecoderFailed(Exception):
@@ -24,12 +24,12 @@ class DecoderFailed(Exception):
 
 def installed(syntax: str) -> tuple[str, ...]:
     """Return the names of the codecs that are installed for a compressed transfer syntax, the preferred one first."""
-    return tuple(codec for codec in codecs_of(syntax) if _module(codec).is_available(codec, syntax))
+    return tuple(codec for codec in codecs_of(syntax) if is_available(codec, syntax))
 
 
-def prepare(codec: str, syntax: str) -> None:
-    """Import what the codec needs; on a busy machine this can take longer than decoding."""
-    _module(codec).prepare(codec, syntax)
+def is_available(codec: str, syntax: str) -> bool:
+    """Return whether a codec is installed. This imports it, which on a busy machine can take longer than decoding."""
+    return bool(_module(codec).is_available(codec, syntax))
 
 
 def run_codec(codec: str, codestream: bytes, syntax: str, declared: PixelFormat) -> NDArray[np.integer]:

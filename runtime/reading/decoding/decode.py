@@ -36,7 +36,7 @@ from spinescore.runtime.reading.decoding.codestreams import (
 )
 from spinescore.runtime.reading.decoding.encapsulation import codestream_in
 from spinescore.runtime.reading.decoding.pool import DecoderLost, Pool
-from spinescore.runtime.reading.decoding.syntaxes import JPEG, JPEG_LS, RLE, UNCOMPRESSED, family_of, is_compressed
+from spinescore.runtime.reading.decoding.syntaxes import JPEG, JPEG_LS, RLE, SYNTAXES, UNCOMPRESSED, family_of
 from spinescore.runtime.reading.pixelformat import PixelFormat, corrupt
 from spinescore.runtime.reading.storedvalues import stored_values
 
@@ -138,7 +138,7 @@ def time_limit_s() -> float:
 
 def unsupported(source: str, syntax: str | None) -> InputRejected:
     """Return the reject of a file whose transfer syntax cannot be read on this machine."""
-    if is_compressed(syntax):
+    if syntax in SYNTAXES:
         advice = 'install the decoders with `pip install "spinescore[dicom]"`'
     else:
         advice = "have the modality or the archive send it again as Explicit VR Little Endian"
@@ -164,7 +164,7 @@ def _syntax(codestream: bytes, stated: str | None, source: str, notes: list[str]
     from pydicom.uid import UID
 
     actual = syntax_of(codestream)
-    if stated is not None and is_compressed(stated) and (actual is None or actual in family_of(stated)):
+    if stated in SYNTAXES and (actual is None or actual in family_of(stated)):
         return stated
     if actual is None:
         raise unsupported(source, stated)

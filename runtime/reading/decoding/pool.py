@@ -114,7 +114,7 @@ class _Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                pass_fds=self._arena.inherited,
+                pass_fds=(self._arena.file,) if self._arena.file >= 0 else (),
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},  # numpy starts no threads
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
@@ -199,18 +199,13 @@ class _Arena:
     """Memory shared with one worker: a file without a name, or a mapping on Windows. It vanishes with its last user."""
 
     def __init__(self) -> None:
-        self.name = ""
-        self.file = -1
+        self.name, self.file = "", -1
         self._memory: mmap.mmap | None = None
-        if sys.platform == "win32":
-            self.inherited: tuple[int, ...] = ()
-            return
         if hasattr(os, "memfd_create"):  # not bound by the size of /dev/shm, which is small in containers
             self.file = os.memfd_create("spinescore-decode")
-        else:
+        elif sys.platform != "win32":
             with tempfile.TemporaryFile() as unnamed:
                 self.file = os.dup(unnamed.fileno())
-        self.inherited = (self.file,)
 
     def at_least(self, size: int) -> mmap.mmap:
         """Return the memory, enlarged to `size` bytes if it is smaller."""

@@ -24,7 +24,6 @@ __all__ = [
     "Syntax",
     "codecs_of",
     "family_of",
-    "is_compressed",
 ]
 
 Family = Literal["RLE", "JPEG", "JPEG-LS", "JPEG 2000", "HTJ2K"]
@@ -67,11 +66,6 @@ SYNTAXES: dict[str, Syntax] = {
     "1.2.840.10008.1.2.4.202": Syntax("HTJ2K lossless, RPCL", "HTJ2K", _HTJ2K),
     "1.2.840.10008.1.2.4.203": Syntax("HTJ2K", "HTJ2K", _HTJ2K),
 }
-
-
-def is_compressed(uid: str | None) -> bool:
-    """Return whether the transfer syntax is a compressed one of the table."""
-    return uid in SYNTAXES
 
 
 def codecs_of(uid: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from spinescore.runtime.reading.pixelformat import PixelFormat
 
-__all__ = ["PREFIX", "decode", "is_available", "prepare"]
+__all__ = ["PREFIX", "decode", "is_available"]
 
 PREFIX = "imagecodecs."
 _JPEG_2000_THREADS = 4
@@ -23,13 +23,6 @@ def is_available(codec: str, syntax: str) -> bool:
     import imagecodecs
 
     return bool(getattr(getattr(imagecodecs, codec.removeprefix(PREFIX).upper(), None), "available", False))
-
-
-def prepare(codec: str, syntax: str) -> None:
-    """Import the codec."""
-    import imagecodecs
-
-    getattr(imagecodecs, f"{codec.removeprefix(PREFIX)}_decode")
 
 
 def decode(codec: str, codestream: bytes, syntax: str, declared: PixelFormat) -> NDArray[np.integer]:

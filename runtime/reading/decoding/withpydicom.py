@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from spinescore.runtime.reading.decoding.encapsulation import encapsulated
 from spinescore.runtime.reading.pixelformat import PixelFormat
 
-__all__ = ["decode", "is_available", "prepare"]
+__all__ = ["decode", "is_available"]
 
 
 def is_available(codec: str, syntax: str) -> bool:
@@ -18,13 +18,6 @@ def is_available(codec: str, syntax: str) -> bool:
     from pydicom.pixels.decoders.base import get_decoder
 
     return codec in get_decoder(syntax).available_plugins
-
-
-def prepare(codec: str, syntax: str) -> None:
-    """Import pydicom's decoder and its plugins."""
-    from pydicom.pixels.decoders.base import get_decoder
-
-    get_decoder(syntax)
 
 
 def decode(codec: str, codestream: bytes, syntax: str, declared: PixelFormat) -> NDArray[np.integer]:

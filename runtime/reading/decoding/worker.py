@@ -70,7 +70,7 @@ def main(file: str) -> None:
     while (request := receive(sys.stdin.buffer, _MAX_REQUEST)) is not None:
         faulthandler.dump_traceback_later(_PREPARE_S, exit=True, file=silence)
         with suppress(Exception):  # the codec itself will report what is missing
-            codecs.prepare(request["codec"], request["syntax"])
+            codecs.is_available(request["codec"], request["syntax"])
         send(answers, {})  # the parent's time limit starts here
         # A worker that hangs must also end if its parent is gone and cannot end it.
         faulthandler.dump_traceback_later(request["timeout_s"] + 1.0, exit=True, file=silence)

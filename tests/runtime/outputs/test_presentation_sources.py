@@ -17,8 +17,8 @@ from helpers import dicom_files, dicom_results
 from spinescore.runtime import Radiograph, load_radiograph
 from spinescore.runtime.outputs.dicomobjects import write_dicom
 from spinescore.runtime.outputs.presentation import presentation_states
-from spinescore.runtime.reading.bitmapshutter import bitmap_elements
 from spinescore.runtime.reading.greyscale import table as fold
+from spinescore.runtime.reading.shutter import bitmap_elements
 
 CLASSES = {
     "CR": "1.2.840.10008.5.1.4.1.1.1",

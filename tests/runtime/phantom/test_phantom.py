@@ -11,7 +11,7 @@ import pytest
 from spinescore.runtime import load_study
 from spinescore.runtime.phantom import draw_view, write_study
 from spinescore.runtime.phantom.bones import draw_spine
-from spinescore.runtime.phantom.corners import Corner, Disc, sample_discs
+from spinescore.runtime.phantom.corners import Corner, sample_discs
 from spinescore.runtime.phantom.shape import sample_frame, sample_spine
 from spinescore.runtime.study import LEVELS, REGIONS, Region, sites_of
 
@@ -118,7 +118,7 @@ def _mean(grey: np.ndarray, at: np.ndarray) -> float:
 
 def test_every_grade_occurs_and_bridges_are_shared() -> None:
     discs = [disc for seed in range(1000) for disc in sample_discs(np.random.default_rng(seed))]
-    grades = np.array([[corner.grade for corner in disc.corners] for disc in discs])
+    grades = np.array([[corner.grade for corner in disc] for disc in discs])
     assert (np.bincount(grades.ravel(), minlength=4) / grades.size > 0.1).all()
     assert ((grades[:, 0] == 3) == (grades[:, 1] == 3)).all()
 
@@ -129,8 +129,8 @@ def test_each_sign_changes_the_picture() -> None:
     def bone(corner: Corner) -> np.ndarray:
         rng = np.random.default_rng(5)
         spine = sample_spine(np.random.default_rng(3), "lumbar").transformed(90.0, np.array([300.0, 330.0]))
-        discs = [Disc((Corner(0), Corner(0)))] * 6
-        discs[2] = Disc((corner, corner if corner.grade == 3 else Corner(0)))
+        discs = [(Corner(0), Corner(0))] * 6
+        discs[2] = (corner, corner if corner.grade == 3 else Corner(0))
         out = np.zeros((660, 560), np.float32)
         draw_spine(rng, out, spine, tuple(discs), 2.4)
         return out

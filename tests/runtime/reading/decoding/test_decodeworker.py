@@ -192,7 +192,7 @@ def test_memory_of_a_decoder_is_limited(replace_decoder) -> None:
 
 def test_loading_a_decoder_does_not_count(monkeypatch) -> None:
     slow = REPLACED.replace("def decoder(name, f, syntax, declared)", "def decoder(name, syntax)")
-    slow = slow.replace("withimagecodecs.decode = decoder", "withimagecodecs.prepare = decoder")
+    slow = slow.replace("withimagecodecs.decode = decoder", "withimagecodecs.is_available = decoder")
     monkeypatch.setattr(pool, "_command", running(slow.format("time.sleep(0.6)")))
     np.testing.assert_array_equal(decoded(timeout_s=0.5), picture(16))
 
