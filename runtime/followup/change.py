@@ -32,7 +32,7 @@ from spinescore.runtime.followup.comparison import (
     TotalChange,
     UnitChange,
 )
-from spinescore.runtime.followup.counts import added_corners, added_units, counted_corners, counted_units
+from spinescore.runtime.followup.counts import counts_of
 from spinescore.runtime.followup.days import day_of
 from spinescore.runtime.followup.expectedchange import expected_change, region_distribution
 from spinescore.runtime.followup.verdict import progression_of
@@ -68,6 +68,7 @@ def compare(baseline: StudyReport, followup: StudyReport, rules: Rules | None = 
     total = _total(baseline, followup, regions)
     days = _interval_days(baseline, followup)
     warnings = tuple(_warnings(baseline, followup, days))
+    corners, units = counts_of([region.units for region in regions.values()])
     return Comparison(
         patient_key=patient_key,
         baseline=_study(baseline),
@@ -76,8 +77,8 @@ def compare(baseline: StudyReport, followup: StudyReport, rules: Rules | None = 
         total=total,
         regions=regions,
         progression=progression_of(total, days, rules),
-        corners=added_corners([region.corner_counts for region in regions.values()]),
-        units=added_units([region.unit_counts for region in regions.values()]),
+        corners=corners,
+        units=units,
         warnings=warnings,
         same_bundle=same_bundle,
         notices=findings_of(warnings),
@@ -156,7 +157,7 @@ def _region(region: Region, baseline: RegionReport, followup: RegionReport, rule
         _unit(level, _corners(level, number, baseline), _corners(level, number, followup))
         for number, level in enumerate(LEVELS[region])
     )
-    corners = counted_corners([corner for unit in units for corner in unit.corners])
+    corners, unit_counts = counts_of([units])
     whole = corners.comparable + corners.not_comparable
     change, expected = None, None
     if corners.change is not None and corners.not_comparable <= rules.max_not_comparable:
@@ -165,7 +166,7 @@ def _region(region: Region, baseline: RegionReport, followup: RegionReport, rule
         expected = expected_change([region_distribution(baseline, followup, whole)])
     possible = _bounds(baseline.range, followup.range)
     total = TotalChange(baseline.total, followup.total, change, possible, expected)
-    return RegionChange(total, units, corners, counted_units(units, corners.comparable > 0))
+    return RegionChange(total, units, corners, unit_counts)
 
 
 # A corner of one study: its report, or the reason why its region has none.
