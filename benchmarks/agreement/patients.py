@@ -32,38 +32,26 @@ def link_patients(studies: Sequence[str], predicted: Mapping[str, str], referenc
     patient. The sides use the same names if at least half of the studies with a name on both sides agree, or if there
     is no such study; then a name of one side alone also links studies of both.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     both = predicted.keys() & reference.keys()
     same = 2 * sum(predicted[study] == reference[study] for study in both) >= len(both)
-    sides = {"predicted": predicted, "reference": reference}
-    links = _Links()
-    labels: dict[object, set[tuple[str, str]]] = {}
-    for side, names in sides.items():
-        for study, name in names.items():
-            links.join(("study", study), ("name" if same else side, name))
-    for side, names in sides.items():
-        for study, name in names.items():
-            labels.setdefault(links.root(("study", study)), set()).add(("name" if same else side, name))
-    torn = {root for root, names in labels.items() if len(names) > len({scheme for scheme, _ in names})}
-    roots = [links.root(("study", study)) for study in studies]
-    numbers = {root: i for i, root in enumerate(dict.fromkeys(roots))}
+    sides = {"predicted": predicted, "reference": reference}.items()
+    links = [(study, ("name" if same else side, name)) for side, names in sides for study, name in names.items()]
+    ends = dict.fromkeys([*studies, *(end for link in links for end in link)])
+    nodes = {end: number for number, end in enumerate(ends)}
+    rows, columns = [nodes[study] for study, _ in links], [nodes[name] for _, name in links]
+    graph = coo_array((np.ones(len(links)), (rows, columns)), (len(nodes), len(nodes)))
+    group = connected_components(graph, directed=False)[1]
+    labels: dict[int, set[tuple[str, str]]] = {}
+    for study, name in links:
+        labels.setdefault(group[nodes[study]], set()).add(name)
+    torn = {one for one, names in labels.items() if len(names) > len({scheme for scheme, _ in names})}
+    groups = [group[nodes[study]] for study in studies]
+    numbers = {one: number for number, one in enumerate(dict.fromkeys(groups))}
     return Patients(
-        np.array([numbers[root] for root in roots], np.intp),
+        np.array([numbers[one] for one in groups], np.intp),
         sum(study in predicted or study in reference for study in studies),
-        frozenset(numbers[root] for root in torn if root in numbers),
+        frozenset(numbers[one] for one in torn if one in numbers),
     )
-
-
-class _Links:
-    """Groups of nodes that were joined directly or through others (disjoint sets)."""
-
-    def __init__(self) -> None:
-        self._above: dict[tuple[str, str], tuple[str, str]] = {}
-
-    def root(self, node: tuple[str, str]) -> tuple[str, str]:
-        while (above := self._above.setdefault(node, node)) != node:
-            self._above[node] = self._above[above]  # halves the way for the next search
-            node = above
-        return node
-
-    def join(self, one: tuple[str, str], other: tuple[str, str]) -> None:
-        self._above[self.root(one)] = self.root(other)

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from spinescore.runtime.phantom.labelled import PhantomStudy
     from spinescore.runtime.scorer import Scorer
 
-__all__ = ["OWN", "PHANTOMS", "studies"]
-
-PHANTOMS, OWN = "phantoms", "own"
+__all__ = ["studies"]
 
 
 def studies(
@@ -35,25 +33,20 @@ def studies(
     cannot be read, or has no region scored, is counted in `not_scored` and not timed.
     """
     values: list[float] = []
-    done = not_scored = 0
+    not_scored = 0
     limit = Limit(len(given), seconds)
-    for study in given:
-        if limit.reached(done):
+    for number, study in enumerate(given):
+        if limit.reached(number):
             break
         _warm(study.files)
         work = subject.on(study).work(scorer)
-        done += 1
         started = clock()
         try:
-            report = work()
+            scored = any(region.status == "scored" for region in work().regions.values())
+            values += [(clock() - started) * 1e3] if scored else []
         except InputRejected:
-            not_scored += 1
-            continue
-        took_ms = (clock() - started) * 1e3
-        if any(region.status == "scored" for region in report.regions.values()):
-            values.append(took_ms)
-        else:
-            not_scored += 1
+            scored = False
+        not_scored += not scored
     return {
         "source": source,
         "given": len(given),

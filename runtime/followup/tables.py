@@ -30,8 +30,17 @@ from spinescore.runtime.study import LEVELS, REGIONS, sites_of
 
 __all__ = ["TABLES", "Row", "columns_of", "csv_text", "dictionary", "parquet_bytes", "tables_of"]
 
-TABLES = ("studies", "units", "corners", "changes", "patients", "unit_changes", "corner_changes", "repeats",
-          "left_out")  # fmt: skip
+TABLES = (
+    "studies",
+    "units",
+    "corners",
+    "changes",
+    "patients",
+    "unit_changes",
+    "corner_changes",
+    "repeats",
+    "left_out",
+)
 
 Row = dict[str, Any]
 

@@ -143,7 +143,7 @@ def test_a_bundle_is_printed_and_kept_before_the_next_one_is_opened(study, tmp_p
     ("options", "said"),
     [
         ([], 'pip install "spinescore[export]"'),
-        (["--bundle", "phantom-reference", "--studies", "nowhere"], "--studies nowhere is not there"),
+        (["--bundle", "phantom-reference", "--studies", "nowhere"], "there is no file or folder nowhere"),
         (["--bundle", "phantom-reference", "--study-count", "0"], "--study-count must be at least 1"),
     ],
 )
