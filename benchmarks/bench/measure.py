@@ -11,8 +11,7 @@ from spinescore.benchmarks.bench import starts
 from spinescore.benchmarks.bench.energy import energy, open_meter
 from spinescore.benchmarks.bench.images import images
 from spinescore.benchmarks.bench.load import load
-from spinescore.benchmarks.bench.rounds import steady
-from spinescore.benchmarks.bench.studies import studies
+from spinescore.benchmarks.bench.rounds import steady, studies
 from spinescore.benchmarks.harness.environment import Watch, warnings_of
 
 if TYPE_CHECKING:

@@ -123,7 +123,7 @@ def test_without_ones_own_phantoms_are_drawn_after_the_repeated_one(tmp_path):
 
 
 def test_different_studies_end_with_the_time(study, tmp_path):
-    from spinescore.benchmarks.bench.studies import studies
+    from spinescore.benchmarks.bench.rounds import studies
 
     subject = Subject(str(tiny.write_bundle(tmp_path / "bundle")), "cpu", {"threads": 1}, study)
     with subject.open() as scorer:
