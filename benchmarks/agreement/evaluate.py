@@ -143,16 +143,10 @@ def _per_site(pairs: Pairs) -> list[dict[str, Any]]:
 
 def _totals(pairs: Pairs) -> list[dict[str, Any]]:
     totals = pairs.totals
-    rows = zip(totals.study, totals.predicted, totals.reference, totals.complete, strict=True)
-    return [
-        {
-            "study": pairs.studies[study],
-            "predicted": _unit(predicted),
-            "reference": _unit(true),
-            "complete": bool(complete),
-        }
-        for study, predicted, true, complete in rows
-    ]
+    names = (pairs.studies[study] for study in totals.study)
+    units = (map(_unit, side) for side in (totals.predicted, totals.reference))
+    rows = zip(names, *units, totals.complete.tolist(), strict=True)
+    return [dict(zip(("study", "predicted", "reference", "complete"), row, strict=True)) for row in rows]
 
 
 def _unit(value: float) -> float:

@@ -6,6 +6,7 @@ studies may have whole numbers as weights, as if they were repeated that often; 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -109,15 +110,14 @@ def icc_intervals(predicted: Floats, reference: Floats) -> dict[str, tuple[float
     """Return 95 % intervals of `icc` by the F distribution (McGraw and Wong 1996, Table 7); NaN if undefined."""
     from scipy.stats import f
 
-    n = len(predicted)
+    n, values = len(predicted), icc(predicted, reference)
     between, sides, residual, within = _mean_squares(predicted, reference)
-    undefined = (float("nan"), float("nan"))
-    bounds = dict.fromkeys(icc(predicted, reference), undefined)
+    bounds = dict.fromkeys(values, (math.nan, math.nan))
     if within > 0 and n > 1:
         bounds["one_way"] = _f_interval(between / within, n - 1, n)
     if residual > 0:
         bounds["two_way_consistency"] = _f_interval(between / residual, n - 1, n - 1)
-    value = icc(predicted, reference)["two_way_absolute"]
+    value = values["two_way_absolute"]
     if residual > 0 and value < 1:
         a = 2 * value / (n * (1 - value))
         b = 1 + 2 * value * (n - 1) / (n * (1 - value))
@@ -143,7 +143,7 @@ def _mean_squares(predicted: Floats, reference: Floats) -> tuple[float, float, f
     """Return mean squares between studies, between sides, residual and within studies, of two readings a study."""
     n = len(predicted)
     if n < 2:
-        return (float("nan"),) * 4
+        return (math.nan,) * 4
     difference = predicted - reference
     between = 2 * np.var((predicted + reference) / 2, ddof=1)
     sides = n * difference.mean() ** 2 / 2
@@ -156,7 +156,7 @@ def bland_altman(predicted: Floats, reference: Floats) -> dict[str, float]:
     Bland and Altman 1986, doi 10.1016/S0140-6736(86)90837-8.
     """
     difference = predicted - reference
-    bias = float(difference.mean()) if len(difference) else float("nan")
+    bias = float(difference.mean()) if len(difference) else math.nan
     sd = _sd(difference)
     return {"bias": bias, "sd": sd, "lower": bias - _Z * sd, "upper": bias + _Z * sd}
 
@@ -181,7 +181,7 @@ def sdc_of_status(predicted: Floats, reference: Floats, readings: int = 1) -> fl
 
 
 def _sd(values: Floats) -> float:
-    return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+    return float(values.std(ddof=1)) if len(values) > 1 else math.nan
 
 
 def _ratio(above: Any, below: Any) -> Floats:

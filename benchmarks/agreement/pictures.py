@@ -17,16 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = [
-    "PICTURES",
-    "bland_altman_picture",
-    "change_picture",
-    "confusion_picture",
-    "pictures_of",
-    "roc_picture",
-    "sites_picture",
-]
-
+__all__ = ["PICTURES", "bland_altman_picture", "confusion_picture", "pictures_of"]
 
 _DOTS_PER_INCH = 150
 _STYLES = ("-", "--", "-.", ":")  # one per grade; grey alone tells too little apart
@@ -48,8 +39,7 @@ def confusion_picture(document: Mapping[str, Any], format: str = "png") -> bytes
     axes.set_xticks(range(4))
     labels = [f"{grade}\n(n={rows[grade, 0]})" for grade in range(4)]
     axes.set_yticks(range(4), labels, multialignment="center")
-    axes.set_xlabel("predicted grade")
-    axes.set_ylabel("reference grade")
+    axes.set(xlabel="predicted grade", ylabel="reference grade")
     kappa = "undefined" if document["kappa_quadratic"] is None else f"{document['kappa_quadratic']:.3f}"
     title = f"{number_of(int(confusion.sum()), 'corner')}: accuracy {document['accuracy']:.3f}, quadratic kappa {kappa}"
     axes.set_title(title, fontsize=10)
@@ -74,9 +64,8 @@ def roc_picture(document: Mapping[str, Any], format: str = "png") -> bytes:
             label=f"grade {grade}: AUC {curve['auc']:.3f}",
         )
     axes.set_aspect("equal")
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), ylabel="true positive rate (sensitivity)")
     axes.set_xlabel(f"false positive rate (1 {_MINUS} specificity)")
-    axes.set_ylabel("true positive rate (sensitivity)")
     axes.set_title(f"One grade against the rest, {number_of(document['roc']['corners'], 'corner')}", fontsize=10)
     axes.legend(loc="lower right", handlelength=4)
     return rendered(figure, format)
@@ -84,28 +73,23 @@ def roc_picture(document: Mapping[str, Any], format: str = "png") -> bytes:
 
 def bland_altman_picture(document: Mapping[str, Any], format: str = "png") -> bytes:
     """Draw the difference of the totals over their mean; larger circles are several studies at one place."""
-    figure, axes = _figure(6.4, 4.4)
-    several = _draw_differences(axes, document["totals"], document["bland_altman"])
-    axes.set_xlabel("mean of predicted and reference mSASSS")
-    axes.set_ylabel(f"predicted {_MINUS} reference")
     imputed = document["counts"]["imputed_totals"]
     part = f", {imputed} of them with imputed corners" if imputed else ""
-    axes.set_title(f"{number_of(len(document['totals']), 'study')}{part}{several}", fontsize=10)
-    return rendered(figure, format)
+    title = f"{number_of(len(document['totals']), 'study')}{part}"
+    return _differences(document["totals"], document["bland_altman"], "", title, format)
 
 
 def change_picture(document: Mapping[str, Any], format: str = "png") -> bytes:
     """Draw the difference of the changes over their mean; larger circles are several patients at one place."""
     change = document["change"]
+    title = f"{number_of(change['patients'], 'patient')}, longest interval of each"
+    return _differences(change["intervals"], change["bland_altman"], " change of", title, format)
+
+
+def _differences(
+    values: Sequence[Mapping[str, Any]], limits: Mapping[str, Any], of: str, title: str, format: str
+) -> bytes:
     figure, axes = _figure(6.4, 4.4)
-    several = _draw_differences(axes, change["intervals"], change["bland_altman"])
-    axes.set_xlabel("mean of predicted and reference change of mSASSS")
-    axes.set_ylabel(f"predicted {_MINUS} reference change")
-    axes.set_title(f"{number_of(change['patients'], 'patient')}, longest interval of each{several}", fontsize=10)
-    return rendered(figure, format)
-
-
-def _draw_differences(axes: Axes, values: Sequence[Mapping[str, Any]], limits: Mapping[str, Any]) -> str:
     places = [
         ((value["predicted"] + value["reference"]) / 2, value["predicted"] - value["reference"]) for value in values
     ]
@@ -116,15 +100,14 @@ def _draw_differences(axes: Axes, values: Sequence[Mapping[str, Any]], limits: M
         lines += [("upper", "--", "bias + 1.96 SD:"), ("lower", "--", f"bias {_MINUS} 1.96 SD:")]
     for name, style, text in lines:
         axes.axhline(limits[name], color="black", linestyle=style, linewidth=1)
-        axes.annotate(
-            f"{text} {limits[name]:+.1f}".replace("-", _MINUS),
-            (1.01, limits[name]),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            annotation_clip=False,
-        )
+        label, ends = f"{text} {limits[name]:+.1f}".replace("-", _MINUS), ("axes fraction", "data")
+        axes.annotate(label, (1.01, limits[name]), xycoords=ends, va="center", annotation_clip=False)
     axes.axhline(0, color="0.75", linewidth=1, zorder=0)
-    return "; larger circles: several at one place" if counts.max() > 1 else ""
+    several = "; larger circles: several at one place" if counts.max() > 1 else ""
+    axes.set_xlabel(f"mean of predicted and reference{of} mSASSS")
+    axes.set_ylabel(f"predicted {_MINUS} reference{of.removesuffix(' of')}")
+    axes.set_title(title + several, fontsize=10)
+    return rendered(figure, format)
 
 
 def sites_picture(document: Mapping[str, Any], format: str = "png") -> bytes:

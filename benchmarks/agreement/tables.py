@@ -15,6 +15,10 @@ from spinescore.runtime.text import number_of
 __all__ = ["markdown", "to_json"]
 
 _HEADINGS = {"ppv": "PPV", "f1": "F1"}
+_WHY_INTERVAL = {
+    True: "Intervals by the F distribution take each total as another patient's, which they are here.",
+    False: "Several totals are one patient's, so that the F distribution does not hold for their ICC.",
+}
 _FIGURES = ("figure", "n", "value", "95 % interval", "interval by")
 
 
@@ -24,7 +28,7 @@ def to_json(document: Mapping[str, Any]) -> str:
 
 def markdown(document: Mapping[str, Any]) -> str:
     """Return tables with 95 % intervals in brackets; `-` is undefined, and the notes give the reason."""
-    inputs, intervals = document["inputs"], document["intervals"]
+    inputs, intervals, why = document["inputs"], document["intervals"], _WHY_INTERVAL[document["icc"]["independent"]]
     blocks = [
         f"# Agreement of {inputs['predicted']['name']} with {inputs['reference']['name']}",
         _summary(document),
@@ -41,7 +45,7 @@ def markdown(document: Mapping[str, Any]) -> str:
         "## Change",
         *_change(document),
         f"Bootstrap intervals are from {intervals['resamples']} bootstrap resamples of {intervals['clusters']} "
-        f"clusters (unit: {intervals['unit']}; seed {intervals['seed']}). {_why_interval(document)}",
+        f"clusters (unit: {intervals['unit']}; seed {intervals['seed']}). {why}",
     ]
     if document["totals_left_out"]:
         left_out = [(entry["study"], entry["reason"]) for entry in document["totals_left_out"]]
@@ -76,15 +80,14 @@ def _confusion(confusion: Sequence[Sequence[int]]) -> str:
 
 
 def _per_grade(document: Mapping[str, Any]) -> str:
-    roc = document["roc"]
-    names = [*GRADE_FIGURES, *(["AUC"] if roc else [])]
+    has_roc = document["roc"] is not None
     rows = []
-    for grade, figures in enumerate(document["per_grade"]):
-        areas = [_with(document, roc["per_grade"][grade]["auc"], f"roc.per_grade.{grade}.auc")] if roc else []
-        cells = [_with(document, figures[name], f"per_grade.{grade}.{name}") for name in GRADE_FIGURES]
-        rows.append((grade, *cells, *areas))
-    areas = [_with(document, roc["mean_auc"], "roc.mean_auc")] if roc else []
-    rows.append(("mean", *(_with(document, document["mean"][name], f"mean.{name}") for name in GRADE_FIGURES), *areas))
+    for grade in range(4):
+        paths = [f"per_grade.{grade}.{name}" for name in GRADE_FIGURES] + [f"roc.per_grade.{grade}.auc"] * has_roc
+        rows.append((grade, *(_with(document, path) for path in paths)))
+    paths = [f"mean.{name}" for name in GRADE_FIGURES] + ["roc.mean_auc"] * has_roc
+    rows.append(("mean", *(_with(document, path) for path in paths)))
+    names = [*GRADE_FIGURES, *["AUC"] * has_roc]
     return markdown_table(("grade", *(_HEADINGS.get(name, name) for name in names)), rows)
 
 
@@ -99,17 +102,13 @@ def _sites(document: Mapping[str, Any]) -> Iterator[tuple[str, int, str, str]]:
 
 
 def _totals(document: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
-    studies, patients = (
-        number_of(document["icc"]["studies"], "study"),
-        number_of(document["sdc"]["from_change"]["patients"], "patient"),
-    )
+    studies = number_of(document["icc"]["studies"], "study")
+    patients = number_of(document["sdc"]["from_change"]["patients"], "patient")
     yield from _icc(document, "icc", studies, document["icc"]["independent"])
     yield from _limits(document, "bland_altman", studies)
-    for label, path, n in (
-        ("smallest detectable change, from changes", "sdc.from_change.value", patients),
-        ("smallest detectable difference, from single studies", "sdc.from_status.value", studies),
-    ):
-        yield _row(document, label, path, n, 2)
+    yield _row(document, "smallest detectable change, from changes", "sdc.from_change.value", patients, 2)
+    label = "smallest detectable difference, from single studies"
+    yield _row(document, label, "sdc.from_status.value", studies, 2)
 
 
 def _change(document: Mapping[str, Any]) -> Iterator[str]:
@@ -166,15 +165,8 @@ def _limits(document: Mapping[str, Any], path: str, n: str) -> Iterator[tuple[ob
 
 
 def _row(document: Mapping[str, Any], label: str, path: str, n: str, digits: int) -> tuple[object, ...]:
-    bounds = document["intervals"]["figures"][path]
-    unit = document["intervals"]["unit"]
+    bounds, unit = document["intervals"]["figures"][path], document["intervals"]["unit"]
     return label, n, _number(figure_at(document, path), digits), _interval(bounds, digits), f"bootstrap by {unit}"
-
-
-def _why_interval(document: Mapping[str, Any]) -> str:
-    if document["icc"]["independent"]:
-        return "Intervals by the F distribution take each total as another patient's, which they are here."
-    return "Several totals are one patient's, so that the F distribution does not hold for their ICC."
 
 
 def _missing(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -188,8 +180,8 @@ def _missing(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
                 yield entry["study"], side, "all 24" if len(sites) == 24 else ", ".join(sites)
 
 
-def _with(document: Mapping[str, Any], value: float | None, path: str) -> str:
-    bounds = document["intervals"]["figures"][path]
+def _with(document: Mapping[str, Any], path: str) -> str:
+    value, bounds = figure_at(document, path), document["intervals"]["figures"][path]
     return _number(value) if bounds is None else f"{_number(value)} ({_interval(bounds)})"
 
 

@@ -7,22 +7,15 @@ compare both forms.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.followup.change import SYNDESMOPHYTE
-from spinescore.runtime.study import ALL_SITES
+from spinescore.runtime.study import REGIONS
 
-__all__ = ["UNITS", "Floats", "either", "new_syndesmophyte", "scaled_sum", "too_few", "whole_grades"]
+__all__ = ["Floats", "either", "new_syndesmophyte", "scaled_sum", "too_few", "whole_grades"]
 
 Floats = NDArray[np.float64]
-
-UNITS: tuple[str, ...] = tuple(
-    f"{upper.split('-')[0]}/{lower.split('-')[0]}" for upper, lower in zip(ALL_SITES[::2], ALL_SITES[1::2], strict=True)
-)
 
 _CORNERS = 12  # of a region
 
@@ -43,9 +36,8 @@ def scaled_sum(corners: Floats, most_missing: int) -> Floats:
 
 def too_few(corners: Floats, most_missing: int) -> list[str]:
     """Return the regions of one study that lack more corners than allowed, as words: `cervical 4 of 12`."""
-    missing = np.isnan(corners.reshape(2, _CORNERS)).sum(-1)
-    regions: Sequence[tuple[str, Any]] = list(zip(("cervical", "lumbar"), missing, strict=True))
-    return [f"{region} {n} of {_CORNERS}" for region, n in regions if n > most_missing or n == _CORNERS]
+    missing = zip(REGIONS, np.isnan(corners.reshape(2, _CORNERS)).sum(-1).tolist(), strict=True)
+    return [f"{region} {n} of {_CORNERS}" for region, n in missing if n > most_missing or n == _CORNERS]
 
 
 def whole_grades(grades: Floats) -> Floats:

@@ -1,6 +1,6 @@
 import sys
 
-from spinescore.benchmarks.bench.verb import main
+from spinescore.runtime import cli
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cli.main(["bench", *sys.argv[1:]]))

@@ -11,13 +11,13 @@ from typing import Any
 from spinescore.benchmarks.bench.measure import Plan
 from spinescore.benchmarks.harness import record
 from spinescore.benchmarks.harness.timing import SETTLE_S
+from spinescore.runtime.jsonfile import read_json
 from spinescore.runtime.phantom.labelled import PhantomStudy
-from spinescore.runtime.verbs import UsageError
+from spinescore.runtime.verbs import UsageError, unreadable
 
 __all__ = ["SCHEMA", "head", "latency_schema", "read"]
 
 SCHEMA = "spinescore.latency/2"
-_FILE = "latency.schema.json"
 _LARGEST_BYTES = 2**28
 _PROTOCOL = f"""
     Files are in the page cache, engines are open and warm; times are of the monotonic clock. Steady state: in every
@@ -53,19 +53,17 @@ def head(study: PhantomStudy, plan: Plan) -> dict[str, Any]:
 
 def latency_schema() -> dict[str, Any]:
     """Return the published JSON Schema of a record."""
-    schema: dict[str, Any] = json.loads((Path(__file__).parent / _FILE).read_text(encoding="utf-8"))
+    schema: dict[str, Any] = json.loads(Path(__file__).with_name("latency.schema.json").read_text(encoding="utf-8"))
     return schema
 
 
 def read(path: Path) -> dict[str, Any]:
     """Read a record. Raises `UsageError` if the file is no record, or has another version of the schema."""
     try:
-        if path.stat().st_size > _LARGEST_BYTES:
-            raise UsageError(f"{path} is larger than a record of latency can be")
-        document = json.loads(path.read_bytes())  # UTF-16 is what PowerShell's `>` writes
+        document = read_json(path, _LARGEST_BYTES)
     except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror or type(error).__name__})") from error
-    except (ValueError, RecursionError) as error:
+        raise unreadable(path, error) from error
+    except ValueError as error:
         raise UsageError(f"{path} is not valid JSON ({error})") from error
     schema = document.get("schema") if isinstance(document, dict) else None
     if schema != SCHEMA or not isinstance(document.get("results"), list):

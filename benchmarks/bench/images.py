@@ -68,9 +68,8 @@ def write_variants(study: PhantomStudy, megapixels: float, folder: Path) -> list
         name = getattr(forms[0], "name", UNCOMPRESSED)
         place = folder / "".join(letter if letter.isalnum() else "-" for letter in name)
         place.mkdir(parents=True)
-        files = [
-            _write(ds, form, place / path.name) for ds, form, path in zip(datasets, forms, study.files, strict=True)
-        ]
+        written = zip(datasets, forms, study.files, strict=True)
+        files = [_write(ds, form, place / path.name) for ds, form, path in written]
         facts = {
             "megapixels": megapixels,
             "transfer_syntax": name,
@@ -88,13 +87,13 @@ def _picture(ds: Any, scale: float) -> NDArray[np.uint16]:
     shape = round(ds.Columns * scale), round(ds.Rows * scale)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     resampled = cv2.resize(ds.pixel_array.astype(np.float32), shape, interpolation=method)
-    largest = (1 << _BITS) - 1
-    picture: NDArray[np.uint16] = np.clip(np.round(resampled * (largest / _largest(ds))), 0, largest).astype(np.uint16)
-    return picture
+    largest = _largest(_BITS)
+    scaled = np.round(resampled * (largest / _largest(ds.BitsStored)))
+    return np.clip(scaled, 0, largest).astype(np.uint16)
 
 
-def _largest(ds: Any) -> int:
-    return (1 << int(ds.BitsStored)) - 1
+def _largest(bits: int) -> int:
+    return (1 << bits) - 1
 
 
 def _write(ds: Any, form: NDArray[np.uint16] | Compressed, path: Path) -> Path:
@@ -102,24 +101,25 @@ def _write(ds: Any, form: NDArray[np.uint16] | Compressed, path: Path) -> Path:
     from pydicom.encaps import encapsulate
     from pydicom.uid import ExplicitVRLittleEndian
 
-    plain = isinstance(form, np.ndarray)
-    stored = form if isinstance(form, np.ndarray) else form.original
+    if isinstance(form, np.ndarray):
+        stored, data, syntax, plain = form, form.tobytes(), ExplicitVRLittleEndian, True
+    else:
+        stored, data, syntax, plain = form.original, encapsulate([form.frame]), form.syntax, False
     changed = copy.deepcopy(ds)
     rows, columns = stored.shape
     bits = 8 if stored.dtype.itemsize == 1 else _BITS
     for name in ("ImagerPixelSpacing", "PixelSpacing"):
         if name in ds:
             setattr(changed, name, [f"{float(value) * ds.Rows / rows:.6f}" for value in ds[name].value])
-    ratio = ((1 << bits) - 1) / _largest(ds)
+    ratio = _largest(bits) / _largest(ds.BitsStored)
     for name in ("WindowCenter", "WindowWidth"):
         if name in ds:
             setattr(changed, name, f"{float(ds[name].value) * ratio:.6g}")
     changed.Rows, changed.Columns = rows, columns
     changed.BitsAllocated, changed.BitsStored, changed.HighBit = 8 * stored.dtype.itemsize, bits, bits - 1
-    changed.PixelData = stored.tobytes() if isinstance(form, np.ndarray) else encapsulate([form.frame])
+    changed.PixelData = data
     changed["PixelData"].VR = "OW" if bits > 8 else "OB"
     changed["PixelData"].is_undefined_length = not plain
-    syntax = ExplicitVRLittleEndian if isinstance(form, np.ndarray) else form.syntax
     changed.file_meta.TransferSyntaxUID = syntax
     changed.save_as(path, enforce_file_format=True)
     return path

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -56,9 +57,8 @@ def _with_workers(subject: Subject, workers: int, seconds: float, threads: int) 
         for work in works:
             work()
         most = closed_loop(lambda worker: works[worker](), workers, share)
-        rates = [share_of * most.per_s for share_of in _SHARES]
         steps = []
-        for rate in rates:
+        for rate in (share_of * most.per_s for share_of in _SHARES):
             served = open_loop(arrivals(rate, share, _SEED), lambda worker: works[worker](), workers)
             steps.append(
                 {
@@ -128,18 +128,5 @@ def closed_loop(serve: Serve, workers: int, seconds: float, clock: Clock = time.
 
 def _side_by_side(work: Callable[[int], None], workers: int) -> None:
     """Run the work in `workers` threads. After all have ended, an error of one of them is raised here."""
-    errors: list[BaseException] = []
-
-    def guarded(worker: int) -> None:
-        try:
-            work(worker)
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(worker,)) for worker in range(workers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(work, range(workers)))

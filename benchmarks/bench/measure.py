@@ -7,6 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spinescore.benchmarks.bench import starts
+from spinescore.benchmarks.bench.energy import energy, open_meter
+from spinescore.benchmarks.bench.images import images
+from spinescore.benchmarks.bench.load import load
+from spinescore.benchmarks.bench.rounds import steady, studies
 from spinescore.benchmarks.harness.environment import Watch, warnings_of
 
 if TYPE_CHECKING:
@@ -16,7 +21,7 @@ if TYPE_CHECKING:
     from spinescore.runtime.scorer import Scorer
     from spinescore.runtime.scoring.report import StudyReport
 
-__all__ = ["PARTS", "Different", "Plan", "measure"]
+__all__ = ["PARTS", "Plan", "measure"]
 
 PARTS = ("steady", "studies", "starts", "memory", "images", "load", "energy")
 
@@ -41,61 +46,47 @@ class Plan:
     studies: int = 20
 
 
-@dataclass(frozen=True)
-class Different:
-    """Studies that are scored once each; `source` is `studies.PHANTOMS`, or `OWN` for the user's studies."""
-
-    studies: Sequence[PhantomStudy]
-    source: str
-
-
 def measure(
     subject: Subject,
     plan: Plan,
     cores: int,
     scratch: Path,
     say: Callable[[str], None],
-    different: Different | None = None,
+    different: Sequence[PhantomStudy] = (),
 ) -> dict[str, Any]:
-    """Measure one bundle and return its figures; a part that was not asked for is None."""
+    """Measure one bundle and return its figures; a part that was not asked for is None.
+
+    The studies `different` are scored once each; those of the user have no points.
+    """
     watch = Watch()
     parts: dict[str, Any] = dict.fromkeys(PARTS)
     warnings: list[str] = []
     with subject.open() as scorer:
         subject, report = _scored(subject, scorer, say)
         if "starts" in plan.parts:
-            from spinescore.benchmarks.bench.starts import is_compiled, starts
-
             say(f"{plan.starts} cold starts, {plan.starts} warm ones")
-            parts["starts"] = starts(subject, plan.starts)
-            if not is_compiled():
+            parts["starts"] = starts.starts(subject, plan.starts)
+            if not starts.is_compiled():
                 warnings.append(
                     "Python keeps no compiled modules of this package (PYTHONDONTWRITEBYTECODE is set, or its folder "
                     "cannot be written), and every start compiled them. Install it (pip install .) and measure again."
                 )
         if "memory" in plan.parts:
-            from spinescore.benchmarks.bench.starts import memory
-
             say(f"memory, in {plan.starts} processes that score and as many with the networks alone")
             localizer = report.bundle.localizer
-            parts["memory"] = memory(subject, report.device.kind, scorer.choice, plan.starts, localizer)
+            parts["memory"] = starts.memory(subject, report.device.kind, scorer.choice, plan.starts, localizer)
         if "steady" in plan.parts:
             parts["steady"] = _steady(subject, scorer, report, plan, say)
-        if "studies" in plan.parts and different is not None:
-            from spinescore.benchmarks.bench.studies import studies
-
-            say(f"{len(different.studies)} different studies, within {plan.seconds:g} s")
-            parts["studies"] = studies(subject, scorer, different.studies, different.source, plan.seconds)
+        if "studies" in plan.parts and different:
+            say(f"{len(different)} different studies, within {plan.seconds:g} s")
+            source = "phantoms" if different[0].points else "own"
+            parts["studies"] = studies(subject, scorer, different, source, plan.seconds)
         if "images" in plan.parts:
-            from spinescore.benchmarks.bench.images import images
-
             say(f"images of {', '.join(f'{size:g}' for size in plan.megapixels)} megapixels")
             parts["images"] = images(subject, scorer, plan.megapixels, scratch, plan.image_runs, plan.seconds)
         if "energy" in plan.parts:
             parts["energy"] = _energy(subject, scorer, plan.seconds / 4, say)
     if "load" in plan.parts:
-        from spinescore.benchmarks.bench.load import load
-
         say(f"1 to {plan.most_concurrent} studies at once")
         chosen = {**subject.options, "localizer": report.bundle.localizer}  # a plan may have chosen it
         loaded = replace(subject, options=chosen)
@@ -132,8 +123,6 @@ def _facts(subject: Subject, scorer: Scorer, report: StudyReport) -> dict[str, A
 def _steady(
     subject: Subject, scorer: Scorer, report: StudyReport, plan: Plan, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    from spinescore.benchmarks.bench.rounds import steady
-
     peers: Sequence[Peer] = ()
     own = None
     if plan.peers:
@@ -150,8 +139,6 @@ def _steady(
 
 
 def _energy(subject: Subject, scorer: Scorer, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
-    from spinescore.benchmarks.bench.energy import energy, open_meter
-
     meter, reason = open_meter()
     if meter is None:
         return {"joules_per_study": None, "reason": reason}

@@ -11,6 +11,7 @@ from spinescore.runtime.outputs.figures import rendered
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 __all__ = ["plots"]
 
@@ -29,17 +30,17 @@ def plots(record: Record) -> dict[str, bytes]:
     loaded = [result for result in record["results"] if result["load"]]
     files = {}
     if steady:
-        files["latency.png"] = _panels(steady, _distribution, 3.9)
+        files["latency.png"] = _panels(steady, _distribution)
         files["stages.png"] = _stages(steady)
     if loaded:
-        files["load.png"] = _panels(loaded, _load, 3.9)
+        files["load.png"] = _panels(loaded, _load)
     return files
 
 
-def _panels(results: Sequence[Record], draw: Any, height: float) -> bytes:
+def _panels(results: Sequence[Record], draw: Any) -> bytes:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, height * len(results)), dpi=_DPI)
+    figure = Figure(figsize=(9, 3.9 * len(results)), dpi=_DPI)
     for axes, result in zip(np.ravel(figure.subplots(len(results), 1, squeeze=False)), results, strict=True):
         draw(axes, result)
         axes.set_title(_title(result), loc="left", fontsize=11)
@@ -61,26 +62,23 @@ def _distribution(axes: Axes, result: Record) -> None:
         style: dict[str, Any] = {"color": _COLOURS[number % len(_COLOURS)], "marker": _MARKERS[number % len(_MARKERS)]}
         marked = sorted({int(np.ceil(q * count)) for q in (0.5, 0.9, 0.99)})
         label = f"{name} ({figures['p50']:.0f} ms)"
-        width = 2.4 if number == 0 else 1.2
-        line = "--" if number == 1 else "-"
-        axes.step(
-            ordered, share, line, where="post", linewidth=width, markevery=marked, markersize=6, label=label, **style
-        )
-    axes.set(
-        xlabel="milliseconds (marked: median, 90th and 99th percentile)", ylabel="share of studies, %", ylim=(0, 102)
-    )
+        style |= {"linewidth": 2.4 if number == 0 else 1.2, "markevery": marked, "markersize": 6}
+        axes.step(ordered, share, "--" if number == 1 else "-", where="post", label=label, **style)
+    axes.set(xlabel="milliseconds (marked: median, 90th and 99th percentile)", ylabel="share of studies, %")
+    axes.set_ylim(0, 102)
     medians = [figures["p50"] for _, figures in series]
     if max(medians) > 4 * min(medians):
-        _logarithmic(axes)
+        axes.set_xscale("log")
+        _plain_ticks(axes.xaxis)
 
 
-def _logarithmic(axes: Axes) -> None:
+def _plain_ticks(axis: Axis) -> None:
+    """Let a logarithmic axis have ticks at 1, 2, 5, 10, .., written as plain numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _stages(results: Sequence[Record]) -> bytes:
@@ -116,20 +114,11 @@ def _load(axes: Axes, result: Record) -> None:
         for percentile, line in (("p50", "-"), ("p99", "--")):
             label = f"{step['concurrent']} at once, {percentile}"
             axes.plot(x, [rate["latency"][percentile] for rate in step["open_loop"]], line, label=label, **look)
-        axes.axvline(
-            step["most_per_s"],
-            color=_COLOURS[number],
-            linestyle=":",
-            linewidth=1 + number,
-            label=f"{step['concurrent']} at once, most",
-        )
+        label = f"{step['concurrent']} at once, most"
+        axes.axvline(step["most_per_s"], color=_COLOURS[number], linestyle=":", linewidth=1 + number, label=label)
     axes.set(xlabel="studies per second", ylabel="milliseconds from\nthe intended arrival", yscale="log")
     axes.set_xlim(left=0)
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    _plain_ticks(axes.yaxis)
 
 
 def _title(result: Record) -> str:

@@ -37,15 +37,6 @@ def heading(record: Record) -> str:
 
 def result_text(result: Record) -> str:
     """Return the tables of one bundle."""
-    return "\n\n".join(_result(result)) + "\n"
-
-
-def protocol(record: Record) -> str:
-    """Return the section on how it was measured."""
-    return f"## Protocol\n\n{record['protocol']}\n"
-
-
-def _result(result: Record) -> list[str]:
     device, bundle = result["device"], result["bundle"]
     threads = result["options"].get("threads")
     parts = [
@@ -57,7 +48,12 @@ def _result(result: Record) -> list[str]:
     for name, write in _PARTS.items():
         if result.get(name) is not None:  # records of earlier versions lack parts
             parts += write(result[name])
-    return parts
+    return "\n\n".join(parts) + "\n"
+
+
+def protocol(record: Record) -> str:
+    """Return the section on how it was measured."""
+    return f"## Protocol\n\n{record['protocol']}\n"
 
 
 def _steady(part: Record) -> list[str]:
@@ -116,36 +112,28 @@ def _starts(part: Record) -> list[str]:
 def _memory(part: Record) -> list[str]:
     if part["reason"]:
         return [f"Memory: not known, {part['reason']}."]
-    rows = [
-        [title, _mib(part[name]["resident_bytes"]), _mib(part[name]["peak_bytes"]), _mib(part[name]["device_bytes"])]
-        for name, title in (("study", "process that scores"), ("networks", "process with the networks alone"))
-    ]
+    titles = {"study": "process that scores", "networks": "process with the networks alone"}
+    kinds = ("resident_bytes", "peak_bytes", "device_bytes")
+    rows = [[title, *(_mib(part[name][kind]) for kind in kinds)] for name, title in titles.items()]
     own = f"Peak of a study less that of its networks alone: {part['own_peak_bytes'] / 2**20:.0f} MiB."
     return [_table(["memory, MiB", "resident", "peak", "device"], rows), own]
 
 
 def _images_part(part: Sequence[Record]) -> list[str]:
-    rows = [
-        [
-            f"{image['megapixels']:g}",
-            image["transfer_syntax"],
-            f"{image['bytes'] / 1e6:.1f}",
-            f"{image['read']['p50']:.1f}",
-            f"{image['whole']['p50']:.1f}",
-            f"{image['whole']['max']:.1f}",
-            str(image["whole"]["n"]),
-        ]
-        for image in part
-    ]
+    rows = []
+    for image in part:
+        read, whole = image["read"], image["whole"]
+        numbers = (image["bytes"] / 1e6, read["p50"], whole["p50"], whole["max"])
+        cells = (f"{number:.1f}" for number in numbers)
+        rows.append([f"{image['megapixels']:g}", image["transfer_syntax"], *cells, str(whole["n"])])
     return [_table(["megapixels", "transfer syntax", "MB", "read p50, ms", "whole p50, ms", "max", "n"], rows)]
 
 
 def _load(part: Sequence[Record]) -> list[str]:
     rows = []
     for step in part:
-        rows.append(
-            [str(step["concurrent"]), str(step["threads_each"]), "closed loop", f"{step['most_per_s']:.2f}", *[""] * 5]
-        )
+        at_once, each = str(step["concurrent"]), str(step["threads_each"])
+        rows.append([at_once, each, "closed loop", f"{step['most_per_s']:.2f}", *[""] * 5])
         for rate in step["open_loop"]:
             offered = f"{rate['offered_per_s']:.2f} offered"
             rows.append(["", "", offered, f"{rate['achieved_per_s']:.2f}", *_cells(rate["latency"])])

@@ -1,22 +1,27 @@
-"""Steady state: the study, its networks alone and the peers, timed in turn."""
+"""Rounds of one study, with its networks alone and the peers in turn; and different studies, each scored once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spinescore.benchmarks.bench.alone import engine_calls, networks_alone
 from spinescore.benchmarks.harness.timing import Limit, figures, in_turn, spread
+from spinescore.runtime.errors import InputRejected
 
 if TYPE_CHECKING:
     from spinescore.benchmarks.harness.subject import Subject
     from spinescore.benchmarks.peers import Peer
+    from spinescore.runtime.phantom.labelled import PhantomStudy
     from spinescore.runtime.scorer import Scorer
     from spinescore.runtime.scoring.report import StudyReport
 
-__all__ = ["steady"]
+__all__ = ["steady", "studies"]
 
 _STAGES = ("read", "localize", "crop", "grade", "total")
 _WHOLE, _NETWORKS = "whole", "networks"
@@ -56,9 +61,51 @@ def steady(
 
 
 def _peer(peer: Peer, values_ms: list[float] | None, whole_ms: float) -> dict[str, Any]:
-    timed = None if values_ms is None else figures(values_ms)
+    if values_ms is None:
+        return {**peer.facts(), "whole": None, "times_ours": None}
+    times_ours = round(float(np.median(values_ms)) / whole_ms, 3)
+    return {**peer.facts(), "whole": figures(values_ms), "times_ours": times_ours}
+
+
+def studies(
+    subject: Subject,
+    scorer: Scorer,
+    given: Sequence[PhantomStudy],
+    source: str,
+    seconds: float,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Any]:
+    """Time each study once, from its paths to the report, until `seconds` are over.
+
+    Files are read once beforehand, so that they are in the page cache, like those of the repeated study. A study that
+    cannot be read, or has no region scored, is counted in `not_scored` and not timed.
+    """
+    values: list[float] = []
+    not_scored = 0
+    limit = Limit(len(given), seconds)
+    for number, study in enumerate(given):
+        if limit.reached(number):
+            break
+        _warm(study.files)
+        work = subject.on(study).work(scorer)
+        started = clock()
+        try:
+            scored = any(region.status == "scored" for region in work().regions.values())
+            values += [(clock() - started) * 1e3] if scored else []
+        except InputRejected:
+            scored = False
+        not_scored += not scored
     return {
-        **peer.facts(),
-        "whole": timed,
-        "times_ours": None if values_ms is None else round(float(np.median(values_ms)) / whole_ms, 3),
+        "source": source,
+        "given": len(given),
+        "scored": len(values),
+        "not_scored": not_scored,
+        "whole": figures(values) if values else None,
     }
+
+
+def _warm(paths: Sequence[Path]) -> None:
+    for path in paths:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            with suppress(OSError):
+                file.read_bytes()

@@ -60,17 +60,15 @@ def memory(
     Medians: an engine's memory for the same networks differs by a tenth from process to process.
     """
     study = _request(subject, memory=True)
-    networks = {**study, "networks": True, "device": kind, "choice": None if choice is None else asdict(choice)}
-    networks["localizer"] = localizer
+    chosen = {"choice": None if choice is None else asdict(choice), "localizer": localizer}
+    networks = {**study, "networks": True, "device": kind, **chosen}
     used: dict[str, list[dict[str, int | None]]] = {"study": [], "networks": []}
     for _ in range(times):
-        with _process(study) as lines:
-            next(lines)
-            used["study"].append(next(lines)["memory"])
-        with _process(networks) as lines:
-            used["networks"].append(next(lines)["memory"])
+        for name, request in (("study", study), ("networks", networks)):
+            with _process(request) as lines:
+                used[name].append(next(line["memory"] for line in lines if "memory" in line))
     medians = {name: _medians(processes) for name, processes in used.items()}
-    peaks = [medians[name]["peak_bytes"] for name in ("study", "networks")]
+    peaks = [each["peak_bytes"] for each in medians.values()]
     own = None if None in peaks else peaks[0] - peaks[1]
     return {**medians, "own_peak_bytes": own, "reason": NO_FIGURES if own is None else None}
 

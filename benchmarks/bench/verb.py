@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -11,24 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from spinescore.runtime.names import DeviceName
-from spinescore.runtime.verbs import OK, UsageError, check_out_file, say
+from spinescore.runtime.verbs import OK, UsageError, check_out, check_out_file, check_paths, say
+from spinescore.runtime.verbs.extras import check_library
 from spinescore.runtime.verbs.options import add_action, add_engine, add_localizer
 
 if TYPE_CHECKING:
-    from spinescore.benchmarks.bench.measure import Different, Plan
+    from spinescore.benchmarks.bench.measure import Plan
+    from spinescore.runtime.phantom.labelled import PhantomStudy
 
-__all__ = ["add_arguments", "main", "run"]
+__all__ = ["add_arguments", "run"]
 
 _BUNDLES = ("phantom-reference", "synthetic")
-_PARTS = (
-    "steady",
-    "studies",
-    "starts",
-    "memory",
-    "images",
-    "load",
-    "energy",
-)  # as measure.PARTS
+_PARTS = ("steady", "studies", "starts", "memory", "images", "load", "energy")  # as measure.PARTS
 _PEERS = ("torch-eager-single", "torch-eager", "onnxruntime-single", "onnxruntime", "openvino", "openvino-fp32",
           "torch-compile")  # fmt: skip  # as peers.PEERS
 _EXPORT = ("onnx", "tqdm")  # of the extra `export`
@@ -48,13 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = f"parts to measure, of {', '.join(_PARTS)} (default: all)"
     parser.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS), metavar="PART", help=text)
     parser.add_argument("--runs", type=int, default=200, metavar="N", help="rounds that count (default: 200)")
-    parser.add_argument(
-        "--seconds",
-        type=float,
-        default=120,
-        metavar="S",
-        help="longest time for a part's rounds, in seconds (default: 120)",
-    )
+    text = "longest time for a part's rounds, in seconds (default: 120)"
+    parser.add_argument("--seconds", type=float, default=120, metavar="S", help=text)
     text = "rounds before them, which do not count (default: 3)"
     parser.add_argument("--warmup", type=int, default=3, metavar="N", help=text)
     text = "cold starts, warm starts, and pairs of processes whose memory is read (default: 5)"
@@ -99,13 +87,6 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(verb=_compare)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run `spinescore bench`, for `python -m spinescore.benchmarks.bench`."""
-    from spinescore.runtime import cli
-
-    return cli.main(["bench", *(sys.argv[1:] if argv is None else argv)])
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print and write. Returns the exit status.
 
@@ -114,16 +95,14 @@ def run(arguments: argparse.Namespace) -> int:
     from spinescore.benchmarks.bench.render import heading, protocol, result_text
     from spinescore.benchmarks.harness.record import to_json
     from spinescore.runtime.files import write_atomic
+    from spinescore.runtime.machine.processor import core_count
 
-    def show(text: str) -> None:
-        if not arguments.json:
-            print(text, flush=True)
-
-    cores = _cores()
+    cores = core_count()
     record: dict[str, Any] = {}
     for record in _records(arguments, _plan(arguments, cores), cores):
         results = record["results"]
-        show(result_text(results[-1]) if results else heading(record))
+        if not arguments.json:
+            print(result_text(results[-1]) if results else heading(record), flush=True)
         if arguments.out is not None and results:
             write_atomic(arguments.out, to_json(record))
     _write_report(record, arguments.report)
@@ -167,25 +146,17 @@ def _records(arguments: argparse.Namespace, plan: Plan, cores: int) -> Iterator[
             yield record
 
 
-def _different(arguments: argparse.Namespace, plan: Plan, scratch: Path) -> Different | None:
-    """Return the studies that are scored once each, or None if that part was not asked for."""
-    from spinescore.benchmarks.bench.measure import Different
-    from spinescore.benchmarks.bench.studies import OWN, PHANTOMS
+def _different(arguments: argparse.Namespace, plan: Plan, scratch: Path) -> Sequence[PhantomStudy]:
+    """Return the studies that are scored once each; none if that part was not asked for."""
     from spinescore.runtime.acceptance.studies import places_of
     from spinescore.runtime.phantom import labelled
 
     if "studies" not in plan.parts:
-        return None
+        return []
     if arguments.studies is not None:
-        return Different([labelled.PhantomStudy([path], {}, {}) for path in places_of(arguments.studies)], OWN)
+        return [labelled.PhantomStudy([path], {}, {}) for path in places_of(arguments.studies)]
     say(f"drawing {plan.studies} different studies")
-    return Different(labelled.write_labelled_studies(scratch, plan.studies), PHANTOMS)
-
-
-def _cores() -> int:
-    from spinescore.runtime.doctor import hardware
-
-    return int(hardware()["cores"])
+    return labelled.write_labelled_studies(scratch, plan.studies)
 
 
 def _plan(arguments: argparse.Namespace, cores: int) -> Plan:
@@ -205,7 +176,7 @@ def _plan(arguments: argparse.Namespace, cores: int) -> Plan:
     if not all(0.01 <= size <= 100 for size in arguments.megapixels):
         raise UsageError("--megapixels must be from 0.01 to 100")
     _check_bundles(arguments.bundle)
-    _check_studies(arguments.studies)
+    check_paths(arguments.studies or ())
     _check_report(arguments.report)
     check_out_file(arguments.out)
     if arguments.bundle[0] != _BUNDLES[1]:
@@ -237,21 +208,10 @@ def _check_bundles(names: Sequence[str]) -> None:
         )
 
 
-def _check_studies(paths: Sequence[Path] | None) -> None:
-    for path in paths or ():
-        if not path.exists():
-            raise UsageError(f"--studies {path} is not there; name files, archives or folders of studies")
-
-
 def _check_report(folder: Path | None) -> None:
-    from importlib.util import find_spec
-
-    if folder is None:
-        return
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--report {folder} is a file; name a folder")
-    if find_spec("matplotlib") is None:
-        raise UsageError('plots are drawn with matplotlib, which is missing: pip install "spinescore[plots]"')
+    if folder is not None:
+        check_out(folder, "--report")
+        check_library("matplotlib", "plots", "plots are drawn")
 
 
 def _write_report(record: dict[str, Any], folder: Path | None) -> None:

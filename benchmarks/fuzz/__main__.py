@@ -78,12 +78,12 @@ def outcome(data: bytes, folder: Path, seed: int) -> tuple[str, str]:
     try:
         if seed % 4 == 0:
             studies = load_studies([folder])
-            for reject in (reject for study in studies for reject in study.rejects):
+            rejects = [reject for study in studies for reject in study.rejects]
+            for reject in rejects:
                 _check_reject(reject.code, reject.message, path)
             radiographs = [radiograph for study in studies for radiograph in study.radiographs]
-            messages = [reject for study in studies for reject in study.rejects]
             if not radiographs:
-                return (messages[0].code, messages[0].message) if messages else ("no-pixels", "skipped")
+                return (rejects[0].code, rejects[0].message) if rejects else ("no-pixels", "skipped")
         else:
             radiographs = [load_radiograph(path if seed % 4 < 3 else data)]
         for radiograph in radiographs:
@@ -202,11 +202,6 @@ def _figures(mutants: list[Mutant], arguments: argparse.Namespace, wall_s: float
     }
 
 
-def _keep(one: Mutant, arguments: argparse.Namespace) -> None:
-    write_atomic(arguments.keep / f"{one.seed}.bin", mutant(all_parents(arguments.files), one.seed))
-    print(f"{one.seed}: {one.outcome} in {one.ms:.0f} ms, {one.mb} MB\n{one.trace}", file=sys.stderr)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 if no mutant failed, else 1."""
     command = Command("fuzz", SCHEMA, __doc__)
@@ -227,7 +222,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for one in _batch(range(at, min(at + _BATCH, stop)), arguments.files):
             mutants.append(one)
             if one.failed:
-                _keep(one, arguments)
+                write_atomic(arguments.keep / f"{one.seed}.bin", mutant(all_parents(arguments.files), one.seed))
+                print(f"{one.seed}: {one.outcome} in {one.ms:.0f} ms, {one.mb} MB\n{one.trace}", file=sys.stderr)
         print(f"{len(mutants)} mutants, {sum(one.failed for one in mutants)} failed", file=sys.stderr)
     figures = _figures(mutants, arguments, time.perf_counter() - started)
     shown = ("outcomes", "slowest", "peak_memory", "decoder_lost")

@@ -7,6 +7,7 @@ users cannot use.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import sys
@@ -35,6 +36,7 @@ from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.errors import BundleError, EngineError
 from spinescore.runtime.followup.cohort import read_cohort
 from spinescore.runtime.followup.tables import csv_text, tables_of
+from spinescore.runtime.jsonfile import read_json
 from spinescore.runtime.manifest import Manifest
 from spinescore.runtime.opening.plan import SCHEMA as PLAN_SCHEMA
 from spinescore.runtime.opening.plan import LatencyPlan
@@ -76,18 +78,13 @@ _PLAN = {
 
 
 def _manifest(path: Path, shipped: Bundle) -> None:
-    manifest = Manifest.from_dict(_document(path))
-    manifest_sha256(manifest)
-    bundle_summary(Bundle(path.parent, manifest, "0" * 64))
-
-
-def _document(path: Path) -> Any:
-    from spinescore.runtime.jsonfile import read_json
-
     try:
-        return read_json(path)
+        document = read_json(path)
     except ValueError as error:
         raise BundleError(str(error)) from error
+    manifest = Manifest.from_dict(document)
+    manifest_sha256(manifest)
+    bundle_summary(Bundle(path.parent, manifest, "0" * 64))
 
 
 def _record(path: Path, shipped: Bundle) -> None:
@@ -130,24 +127,19 @@ def _csv(path: Path, shipped: Bundle) -> None:
 
 def _network(path: Path, shipped: Bundle) -> None:
     """Check a network for the two sizes of batch; if it passes, an engine must give outputs of the checked shapes."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
     graph = read_network(path)
     for batch in (1, 24):
         costs_of(graph, (batch, *_IMAGE), 1 << 30, 10**12)
     try:
-        engine = onnxruntime.InferenceSession(path.read_bytes(), _quiet(), providers=["CPUExecutionProvider"])
+        engine = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
         outputs = engine.run(None, {graph.inputs[0]: np.ones((1, *_IMAGE), np.float32)})
     except Exception:  # the engine may refuse more; its exceptions share no base of their own
         return
     shapes = list(costs_of(graph, (1, *_IMAGE), 1 << 30, 10**12).outputs)
     if [output.shape for output in outputs] != shapes:
         raise AssertionError(f"checked {shapes}, the engine gave {[output.shape for output in outputs]}")
-
-
-def _quiet() -> onnxruntime.SessionOptions:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    return options
 
 
 Reader = Callable[[Path, Bundle], None]
@@ -169,11 +161,8 @@ def parents(shipped: Bundle) -> dict[str, Any]:
     record = next((shipped.folder / "acceptance").glob("acceptance-*.json"))
     points = {"centre_px": [1, 2], "anterior_px": [3.5, 4]}
     sites = ("C2-inferior", "C3-superior", "L1-superior")
-    rows = [
-        f"s{study},{site},{grade},0.1,0.2,0.3,0.4,p{study},2024010{study + 1}"
-        for study in range(3)
-        for grade, site in enumerate(sites)
-    ]
+    corners = [(study, *corner) for study in range(3) for corner in enumerate(sites)]
+    rows = [f"s{study},{site},{grade},0.1,0.2,0.3,0.4,p{study},2024010{study + 1}" for study, grade, site in corners]
     return {
         "manifest": shipped.manifest.to_dict(),
         "record": json.loads(record.read_text(encoding="utf-8")),
@@ -203,17 +192,16 @@ def mutant(kind: str, good: Any, seed: int) -> bytes:
     rng = random.Random(f"{kind} {seed}")
     if kind == "network":
         return networks.mutant(good, rng)
-    if not isinstance(good, str):
+    if isinstance(good, str):
+        text = _spoiled(rng, good)
+    else:
         changed = deepcopy(good)
         for _ in range(rng.choice((1, 1, 2, 4))):
             _change(rng, changed)
         if kind in ("record", "plan") and rng.random() < 0.5:  # as an attacker who can compute the digest
-            _sign(kind, changed)
+            _sign(changed)
         text = json.dumps(changed)
-    else:
-        text = good
-    if isinstance(good, str) or rng.random() < 0.3:
-        text = _spoiled(rng, text)
+        text = _spoiled(rng, text) if rng.random() < 0.3 else text
     data = text.encode(rng.choice(("utf-8",) * 8 + ("utf-16", "utf-8-sig")), "surrogatepass")
     for _ in range(rng.choice((0, 0, 0, 0, 1, 8))):
         at = rng.randrange(len(data) + 1)
@@ -242,9 +230,7 @@ def _places(document: Any) -> Any:
             yield from _places(value)
 
 
-def _sign(kind: str, document: Any) -> None:
-    import hashlib
-
+def _sign(document: Any) -> None:
     if isinstance(document, dict):
         rest = {name: value for name, value in document.items() if name != "sha256"}
         document["sha256"] = hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

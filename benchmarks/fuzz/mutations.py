@@ -123,17 +123,14 @@ def _order(rng: random.Random, tree: Tree) -> Tree:
     elif kind == 2:
         tree.elements[at], tree.elements[other] = tree.elements[other], tree.elements[at]
     else:
-        return _with(
-            tree, at, replace(tree.elements[at], tag=rng.choice((*_READ, 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD, 0)))
-        )
+        tag = rng.choice((*_READ, 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD, 0))
+        return _with(tree, at, replace(tree.elements[at], tag=tag))
     return tree
 
 
 def _nested(rng: random.Random, tree: Tree) -> Tree:
-    tag, depth = (
-        rng.choice((0x00081140, 0x00082218, 0x00283010, 0x00540220, 0x00291010)),
-        rng.choice((3, 40, 300, 12000)),
-    )
+    tag = rng.choice((0x00081140, 0x00082218, 0x00283010, 0x00540220, 0x00291010))
+    depth = rng.choice((3, 40, 300, 12000))
     if rng.random() < 0.5:  # without lengths
         order = ">" if tree.big_endian else "<"
         open_item = _encoded_head(tree, tag, UNDEFINED) + _item(tree, b"", UNDEFINED)
@@ -242,10 +239,8 @@ def _fragments(rng: random.Random, tree: Tree, value: bytes) -> bytes:
         pieces = rng.choice(([], [b""] * 3, [b""] * 70_000, [frame, frame], [frame] * 40))
     elif kind == 3:
         many = rng.choice((4, 4, 8, 9000))
-        offsets, pieces = (
-            _item(tree, rng.choice((b"\xff\xff\xff\x7f", b"\0\0\0\0", rng.randbytes(4))) * (many // 4)),
-            [frame],
-        )
+        offset = rng.choice((b"\xff\xff\xff\x7f", b"\0\0\0\0", rng.randbytes(4)))
+        offsets, pieces = _item(tree, offset * (many // 4)), [frame]
     elif kind == 4:
         return offsets + _item(tree, frame, rng.choice(_LENGTHS)) + rest
     elif kind == 5:
@@ -255,7 +250,7 @@ def _fragments(rng: random.Random, tree: Tree, value: bytes) -> bytes:
     return offsets + b"".join(_item(tree, piece) for piece in pieces) + rest
 
 
-def _flipped(rng: random.Random, data: bytes, within: int | None = None, _other: bytes = b"") -> bytes:
+def _flipped(rng: random.Random, data: bytes, within: int | None = None) -> bytes:
     changed = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 4, 16))):
         at = rng.randrange(max(1, min(len(data), within or len(data))))
@@ -288,9 +283,7 @@ def _zipped(rng: random.Random, data: bytes) -> bytes:
     with zipfile.ZipFile(file, "w") as archive:
         for n in range(rng.choice((1, 2, 5))):
             name = rng.choice((f"{n}.dcm", f"../{n}", f"/a/{n}", f"d/{n}", f"{n}/DICOMDIR"))
-            archive.writestr(
-                zipfile.ZipInfo(name), data, packing
-            )  # without a date, so that the file is the same each time
+            archive.writestr(zipfile.ZipInfo(name), data, packing)  # without a date: the same file each time
     return _flipped(rng, file.getvalue()) if rng.random() < 0.7 else file.getvalue()
 
 

@@ -47,8 +47,7 @@ def grey_picture(view: PhantomView, rng: np.random.Generator) -> NDArray[np.floa
         ends = (rng.uniform(0.3, 3), rng.uniform(97.5, 99.8))
         low, high = (float(p) for p in np.percentile(image.pixels[::8, ::8], ends))
     table = np.clip((np.arange(2**image.bits, dtype=np.float32) - low) / max(high - low, 1), 0, 1)
-    if image.inverted:
-        table = 1 - table
+    table = 1 - table if image.inverted else table
     return table.astype(np.float32)[image.pixels]
 
 
@@ -80,9 +79,8 @@ def crop_picture(view: PhantomView, grey: NDArray[np.float32], disc: int) -> NDA
     axes = np.stack([across, down], 1) * step
     matrix = np.concatenate([axes, (centre - axes.sum(1) * (fine - 1) / 2)[:, None]], 1)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    picture = cv2.resize(
-        cv2.warpAffine(grey, matrix, (fine, fine), flags=flags), (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_AREA
-    )
+    warped = cv2.warpAffine(grey, matrix, (fine, fine), flags=flags)
+    picture = cv2.resize(warped, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_AREA)
     return np.rint(picture * 255).astype(np.uint8)
 
 
@@ -99,9 +97,8 @@ def write_shard(path: Path, first: int) -> None:
             views.append(picture)
             points.append(places)
             regions.append(REGIONS.index(region))
-            for disc in range(6):
-                crops.append(crop_picture(view, grey, disc))
-                grades.append(view.grades[disc])
+            crops += [crop_picture(view, grey, disc) for disc in range(6)]
+            grades += list(view.grades)
     part = path.with_suffix(".part")
     with part.open("wb") as file:
         np.savez(file, views=views, points=points, regions=np.array(regions), crops=crops, grades=np.array(grades))
@@ -113,9 +110,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the shards")
     parser.add_argument("--first", type=int, default=0, help="first seed, a multiple of 50 (0)")
     parser.add_argument("--count", type=int, default=4000, help="studies, a multiple of 50 (4000)")
-    parser.add_argument(
-        "--step", type=int, default=1, help="take every n-th shard (to share the work between processes)"
-    )
+    text = "take every n-th shard (to share the work between processes)"
+    parser.add_argument("--step", type=int, default=1, help=text)
     args = parser.parse_args()
     if args.first % STUDIES or args.count % STUDIES or args.first + args.count > _TRAINING_SEEDS:
         parser.error(f"--first and --count are multiples of {STUDIES}, and training seeds lie below {_TRAINING_SEEDS}")

@@ -48,15 +48,11 @@ class Tally:
             spacing = float(np.linalg.norm(np.diff(centres, axis=0), axis=1).mean())
             if scored.reject is not None:
                 self.rejects.append(f"{truth['seed']} {region}: {scored.reject.code}")
-            for i, disc in enumerate(true["discs"]):
-                grades: list[int | None] = [None, None]
-                if scored.discs:
-                    grades = [corner.grade for corner in scored.discs[i].corners]
+            for disc, mine in zip(true["discs"], scored.discs or [None] * len(centres), strict=True):
                 for name in ("centre_px", "anterior_px"):
-                    error = np.inf
-                    if scored.discs:
-                        error = float(np.linalg.norm(np.subtract(getattr(scored.discs[i], name), disc[name]))) / spacing
-                    self.errors.append(error)
+                    point = (np.inf, np.inf) if mine is None else getattr(mine, name)
+                    self.errors.append(float(np.linalg.norm(np.subtract(point, disc[name]))) / spacing)
+                grades = [None, None] if mine is None else [corner.grade for corner in mine.corners]
                 for corner, grade in zip(disc["corners"], grades, strict=True):
                     self.confusion[corner["grade"], UNSCORED if grade is None else grade] += 1
         self.totals.append((truth["total"]["value"], report.total.value))
@@ -139,12 +135,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     tally, others = Tally(), {name: Against() for name in arguments.also}
     with ExitStack() as stack:
         scorer = stack.enter_context(Scorer.open(arguments.bundle, "cpu", engine="onnxruntime", precision="fp32"))
-        beside = {
-            name: stack.enter_context(
-                Scorer.open(arguments.bundle, "cpu", engine=engine, precision=precision, require_acceptance=False)
-            )
-            for name, (engine, _, precision) in ((name, name.partition(":")) for name in others)
-        }
+        beside = {}
+        for name in others:
+            engine, _, precision = name.partition(":")
+            opened = Scorer.open(arguments.bundle, "cpu", engine=engine, precision=precision, require_acceptance=False)
+            beside[name] = stack.enter_context(opened)
         for seed in range(arguments.seed, arguments.seed + arguments.count):
             study, truth = read_phantom(seed)
             reference = scorer.score(study)

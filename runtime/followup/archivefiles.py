@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
 from spinescore.runtime.followup.archivetables import Row, archive_columns, report_of
 from spinescore.runtime.scoring.report import StudyReport
 
-__all__ = ["MARK", "find_study", "is_archive", "parquet_of", "read_archive", "read_codes", "read_rows", "table_files"]
+__all__ = [
+    "MARK",
+    "find_study",
+    "is_archive",
+    "parquet_of",
+    "parquet_table",
+    "read_archive",
+    "read_codes",
+    "read_rows",
+    "table_files",
+]
 
 MARK = "archive.json"  # the file that tells a folder of such tables from others
 
@@ -26,14 +36,18 @@ def table_files(folder: Path) -> list[Path]:
 
 def parquet_of(rows: Sequence[Row]) -> bytes:
     """Return rows as a Parquet file; the same rows give the same bytes. Raises ModuleNotFoundError without pyarrow."""
+    return parquet_table(archive_columns(), rows, "int32", compression="zstd")
+
+
+def parquet_table(columns: Mapping[str, str], rows: Sequence[Row], integer: str, **options: str) -> bytes:
+    """Return rows as a Parquet file with these columns and types. Raises ModuleNotFoundError without pyarrow."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    kinds = {"text": pa.string(), "integer": pa.int32(), "number": pa.float64(), "date": pa.date32()}
-    columns = archive_columns()
+    kinds = {"text": "string", "integer": integer, "number": "float64", "boolean": "bool", "date": "date32"}
     arrays = [pa.array([row.get(name) for row in rows], kinds[kind]) for name, kind in columns.items()]
     buffer = pa.BufferOutputStream()
-    pq.write_table(pa.table(arrays, names=list(columns)), buffer, compression="zstd")
+    pq.write_table(pa.table(arrays, names=list(columns)), buffer, **options)
     return bytes(buffer.getvalue().to_pybytes())
 
 

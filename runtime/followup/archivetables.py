@@ -36,11 +36,10 @@ from spinescore.runtime.scoring.report import (
 )
 from spinescore.runtime.study import LEVELS, REGIONS, SITES, Region
 
-__all__ = ["Row", "archive_columns", "archive_dictionary", "bundle_cells", "report_of", "rows_of"]
+__all__ = ["Row", "archive_columns", "archive_dictionary", "bundle_cells", "expected_cells", "report_of", "rows_of"]
 
 Row = dict[str, Any]  # the cells that are not empty
 
-_NO_TIMES = TimingsMs(None, None, None, None, None)
 _PROBABILITIES = ("p0", "p1", "p2", "p3")
 _USE = "The intended use is that which the bundle states."
 _OF_THE_MACHINE = re.compile(r"(engine|record|plan)-|scored-on-cpu|cache-not-writable|networks-unchecked")
@@ -95,9 +94,14 @@ def bundle_cells(bundle: BundleInfo) -> Row:
     }
 
 
-def _total(value: float | None, span: tuple[float, float], expected: Expected | None) -> Row:
+def expected_cells(expected: Expected | None) -> Row:
+    """Return the cells about an expected total; they are None without one."""
     numbers = (None,) * 4 if expected is None else (expected.mean, expected.sd, *expected.interval)
-    return {"total": value, "low": span[0], "high": span[1], **dict(zip(_EXPECTED, numbers, strict=True))}
+    return dict(zip(_EXPECTED, numbers, strict=True))
+
+
+def _total(value: float | None, span: tuple[float, float], expected: Expected | None) -> Row:
+    return {"total": value, "low": span[0], "high": span[1], **expected_cells(expected)}
 
 
 def _region_cells(region: RegionReport) -> Row:
@@ -153,7 +157,7 @@ def report_of(rows: Sequence[Mapping[str, Any]]) -> StudyReport | None:
         device=DeviceInfo("archive", "", "", ""),
         regions=regions,
         total=total,
-        timings_ms=_NO_TIMES,
+        timings_ms=TimingsMs(None, None, None, None, None),
         budget_ms=None,
         within_budget=None,
         warnings=(),

@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -77,11 +78,7 @@ def _outcome(study: Study, name: str, risk: str) -> dict[str, Any]:
         "patients": len({unit.patient for unit in at_risk}),
         "events": events,
         "table": table,
-        "in_unexposed": {
-            "events": table[0][1],
-            "of": events,
-            "share": table[0][1] / events if events else None,
-        },
+        "in_unexposed": {"events": table[0][1], "of": events, "share": table[0][1] / events if events else None},
         "unadjusted": _odds_ratio(at_risk, event, ()),
         "adjusted": _odds_ratio(at_risk, event, study.covariates) if study.covariates else None,
         "trend": _trend(at_risk, event),
@@ -91,14 +88,13 @@ def _outcome(study: Study, name: str, risk: str) -> dict[str, Any]:
 def _odds_ratio(units: Sequence[Unit], event: NDArray[np.bool_], covariates: Sequence[str]) -> dict[str, Any]:
     """Return the exposure's odds ratio by GEE, adjusted for the covariates; units that lack one are left out."""
     numbers = range(len(covariates))
-    kept = [i for i, unit in enumerate(units) if all(unit.covariates[number] is not None for number in numbers)]
-    outcome = event[kept].astype(np.float64)
-    columns = {"exposure": np.array([units[i].exposed for i in kept], np.float64)}
-    columns |= {
-        name: np.array([units[i].covariates[number] for i in kept], np.float64)
-        for number, name in enumerate(covariates)
-    }
-    patients = [units[i].patient for i in kept]
+    has_all = [all(unit.covariates[number] is not None for number in numbers) for unit in units]
+    kept = [unit for unit, has in zip(units, has_all, strict=True) if has]
+    outcome = event[np.array(has_all, bool)].astype(np.float64)
+    columns = {"exposure": np.array([unit.exposed for unit in kept], np.float64)}
+    for number, name in enumerate(covariates):
+        columns[name] = np.array([unit.covariates[number] for unit in kept], np.float64)
+    patients = [unit.patient for unit in kept]
     model: dict[str, Any] = {
         "units": len(kept),
         "patients": len(set(patients)),
@@ -186,11 +182,10 @@ def _fit(outcome: Floats, columns: Mapping[str, Floats], patients: Sequence[str]
 
 def _trend(units: Sequence[Unit], event: NDArray[np.bool_]) -> dict[str, Any]:
     """Return patients with an event by number of exposed units, and Cochran and Armitage's test for trend."""
-    exposed: dict[str, int] = {}
-    events: dict[str, int] = {}
+    exposed, events = Counter[str](), Counter[str]()
     for unit, happened in zip(units, event, strict=True):
-        exposed[unit.patient] = exposed.get(unit.patient, 0) + unit.exposed
-        events[unit.patient] = events.get(unit.patient, 0) + int(happened)
+        exposed[unit.patient] += unit.exposed
+        events[unit.patient] += int(happened)
     rows = []
     for count in sorted(set(exposed.values())):
         here = [patient for patient, n in exposed.items() if n == count]
@@ -209,26 +204,20 @@ def _trend(units: Sequence[Unit], event: NDArray[np.bool_]) -> dict[str, Any]:
     return {"patients": rows, "z": z, "p": p, "reason": reason}
 
 
-def _notes(name: str, outcome: Mapping[str, Any]) -> list[str]:
-    notes = []
+def _notes(name: str, outcome: Mapping[str, Any]) -> Iterator[str]:
     words = name.replace("_", " ")
     for kind in ("unadjusted", "adjusted"):
-        model = outcome[kind]
-        if model is None:
+        if (model := outcome[kind]) is None:
             continue
+        about, ratios = f"{words}, {kind}:", len(model["odds_ratios"])
         if model["reason"] is not None:
-            notes.append(f"{words}, {kind}: no odds ratio, because {model['reason']}.")
+            yield f"{about} no odds ratio, because {model['reason']}."
             continue
         if model["patients"] < _FEW_PATIENTS:
-            notes.append(
-                f"{words}, {kind}: with {model['patients']} patients the interval is too narrow and only a hint."
-            )
-        if model["events"] < _FEW_EVENTS * len(model["odds_ratios"]):
-            notes.append(
-                f"{words}, {kind}: {model['events']} events are few for {len(model['odds_ratios'])} odds ratios."
-            )
+            yield f"{about} with {model['patients']} patients the interval is too narrow and only a hint."
+        if model["events"] < _FEW_EVENTS * ratios:
+            yield f"{about} {model['events']} events are few for {ratios} odds ratios."
         if model["without_covariates"]:
-            notes.append(f"{words}, {kind}: {model['without_covariates']} units lack a value to adjust for.")
+            yield f"{about} {model['without_covariates']} units lack a value to adjust for."
     if outcome["trend"]["reason"] is not None:
-        notes.append(f"{words}: no test for trend, because {outcome['trend']['reason']}.")
-    return notes
+        yield f"{words}: no test for trend, because {outcome['trend']['reason']}."

@@ -142,9 +142,8 @@ def _unit(patient: str, line: int, row: Row, exposure: _Exposure) -> Unit:
 def _unit_rows(tables: Path) -> Rows:
     path = tables / TABLE if tables.is_dir() else tables
     if not path.is_file():
-        raise AssociationInputError(
-            f"there is no {TABLE} in {tables}; `spinescore cohort REPORTS --out {tables}` writes it"
-        )
+        advice = f"`spinescore cohort REPORTS --out {tables}` writes it"
+        raise AssociationInputError(f"there is no {TABLE} in {tables}; {advice}")
     rows = _read(path, _COLUMNS)
     with_patient = [(line, row) for line, row in rows if row["patient_key"]]
     seen: dict[tuple[str, ...], int] = {}
@@ -198,7 +197,6 @@ def _exposures(
 ) -> tuple[dict[tuple[str, str, str], _Exposure], int]:
     """Return exposures by patient, level and study (empty for the first interval), and the rows at other levels."""
     exposures: dict[tuple[str, str, str], _Exposure] = {}
-    other_levels = 0
     for line, row in _read(path, ("patient", "level", "exposure", *adjust), numbers=adjust):
         place = f"{path.name}, line {line}"
         level = _level(row["level"])
@@ -217,9 +215,7 @@ def _exposures(
         if key in exposures:
             raise AssociationInputError(f"{place}: {level} of this patient is there twice; leave one row")
         exposures[key] = _Exposure(exposed, covariates)
-        if level not in ALL_LEVELS:
-            other_levels += 1
-    return exposures, other_levels
+    return exposures, sum(level not in ALL_LEVELS for _, level, _ in exposures)
 
 
 def _level(text: str) -> str | None:

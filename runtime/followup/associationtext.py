@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["forest_figure", "forest_png", "markdown"]
 
 _DPI = 150
+_MODELS = ("unadjusted", "adjusted")
 
 
 def markdown(document: Mapping[str, Any]) -> str:
@@ -61,9 +62,8 @@ def forest_figure(document: Mapping[str, Any]) -> Figure | None:
     axes.set_yticks(range(len(rows)), [f"{_words(name)}, {model}" for name, model, _ in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel("odds ratio of exposed to unexposed units (logarithmic)")
-    axes.set_title(
-        f"{document['units']} vertebral units of {document['patients']} patients, 95 % intervals", fontsize=10
-    )
+    title = f"{document['units']} vertebral units of {document['patients']} patients, 95 % intervals"
+    axes.set_title(title, fontsize=10)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     return figure
@@ -76,15 +76,15 @@ _MOST_TICKS = 9
 def _ratios(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """Yield the outcome, the model and the numbers of each odds ratio of the exposure."""
     for name, outcome in document["outcomes"].items():
-        for model in ("unadjusted", "adjusted"):
+        for model in _MODELS:
             if outcome[model] is not None and outcome[model]["odds_ratios"]:
                 yield name, model, outcome[model]["odds_ratios"][0]
 
 
 def _summary(document: Mapping[str, Any]) -> str:
-    days = document["interval_days"]
-    between = "" if days is None else f" that are {days['least']} to {days['most']} days apart"
-    between += "" if days is None else f" (median {days['median']:g})"
+    between, days = "", document["interval_days"]
+    if days is not None:
+        between = f" that are {days['least']} to {days['most']} days apart (median {days['median']:g})"
     adjusted = ", ".join(document["adjusted_for"])
     return (
         f"{document['units']} vertebral units of {document['patients']} patients, {document['exposed_units']} of them "
@@ -106,29 +106,22 @@ def _outcome(outcome: Mapping[str, Any]) -> Iterator[str]:
     yield markdown_table(("unit", "event", "no event", "all", "with event"), rows)
     share = outcome["in_unexposed"]
     if share["share"] is not None:
-        yield (
-            f"{share['events']} of {share['of']} ({100 * share['share']:.1f} %) arose in units without the exposure."
-        )
-    yield markdown_table(
-        ("model", "column", "odds ratio", "95 % interval", "p", "units", "patients"), list(_models(outcome))
-    )
+        part = f"{share['events']} of {share['of']} ({100 * share['share']:.1f} %)"
+        yield f"{part} arose in units without the exposure."
+    header = ("model", "column", "odds ratio", "95 % interval", "p", "units", "patients")
+    yield markdown_table(header, list(_models(outcome)))
     trend = outcome["trend"]
     if trend["patients"]:
         yield "Patients by their number of exposed units at risk:"
+        header = ("exposed units", "patients", "with the event", "events")
         columns = ("exposed_units", "patients", "with_event", "events")
-        yield markdown_table(
-            ("exposed units", "patients", "with the event", "events"),
-            [tuple(row[column] for column in columns) for row in trend["patients"]],
-        )
+        yield markdown_table(header, [[row[column] for column in columns] for row in trend["patients"]])
     if trend["z"] is not None:
         yield f"Trend over patients (Cochran and Armitage): z = {trend['z']:.2f}, p = {_p(trend['p'])}."
 
 
 def _models(outcome: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
-    for name in ("unadjusted", "adjusted"):
-        model = outcome[name]
-        if model is None:
-            continue
+    for name, model in ((name, outcome[name]) for name in _MODELS if outcome[name] is not None):
         counts = (model["units"], model["patients"])
         if model["reason"] is not None:
             yield (name, "exposure", "-", "-", "-", *counts)

@@ -32,7 +32,7 @@ from spinescore.runtime.followup.comparison import (
     TotalChange,
     UnitChange,
 )
-from spinescore.runtime.followup.counts import added_corners, added_units, counted_corners, counted_units
+from spinescore.runtime.followup.counts import counts_of
 from spinescore.runtime.followup.days import day_of
 from spinescore.runtime.followup.expectedchange import expected_change, region_distribution
 from spinescore.runtime.followup.verdict import progression_of
@@ -66,8 +66,10 @@ def compare(baseline: StudyReport, followup: StudyReport, rules: Rules | None = 
     pairs = {region: (baseline.regions[region], followup.regions[region]) for region in REGIONS}
     regions = {region: _region(region, *pair, rules) for region, pair in pairs.items()}
     total = _total(baseline, followup, regions)
-    days = _interval_days(baseline, followup)
+    first, second = study_date(baseline), study_date(followup)
+    days = None if first is None or second is None else (second - first).days
     warnings = tuple(_warnings(baseline, followup, days))
+    corners, units = counts_of([region.units for region in regions.values()])
     return Comparison(
         patient_key=patient_key,
         baseline=_study(baseline),
@@ -76,8 +78,8 @@ def compare(baseline: StudyReport, followup: StudyReport, rules: Rules | None = 
         total=total,
         regions=regions,
         progression=progression_of(total, days, rules),
-        corners=added_corners([region.corner_counts for region in regions.values()]),
-        units=added_units([region.unit_counts for region in regions.values()]),
+        corners=corners,
+        units=units,
         warnings=warnings,
         same_bundle=same_bundle,
         notices=findings_of(warnings),
@@ -120,11 +122,6 @@ def _study(report: StudyReport) -> ComparedStudy:
     return ComparedStudy(report.study.study_instance_uid, report.study.study_date, report.bundle)
 
 
-def _interval_days(baseline: StudyReport, followup: StudyReport) -> int | None:
-    first, second = study_date(baseline), study_date(followup)
-    return None if first is None or second is None else (second - first).days
-
-
 def _patient_key(baseline: StudyReport, followup: StudyReport) -> str | None:
     keys = {report.study.patient_key for report in (baseline, followup)} - {None}
     if len(keys) > 1 and bool(baseline.bundle.sha256) == bool(followup.bundle.sha256):
@@ -133,7 +130,7 @@ def _patient_key(baseline: StudyReport, followup: StudyReport) -> str | None:
             "the two reports are of different patients (or SPINESCORE_PATIENT_KEY was not the same when they were "
             "made); give two studies of one patient",
         )
-    return next((key for report in (baseline, followup) if (key := report.study.patient_key) is not None), None)
+    return baseline.study.patient_key if baseline.study.patient_key is not None else followup.study.patient_key
 
 
 def _total(baseline: StudyReport, followup: StudyReport, regions: Mapping[Region, RegionChange]) -> TotalChange:
@@ -156,7 +153,7 @@ def _region(region: Region, baseline: RegionReport, followup: RegionReport, rule
         _unit(level, _corners(level, number, baseline), _corners(level, number, followup))
         for number, level in enumerate(LEVELS[region])
     )
-    corners = counted_corners([corner for unit in units for corner in unit.corners])
+    corners, unit_counts = counts_of([units])
     whole = corners.comparable + corners.not_comparable
     change, expected = None, None
     if corners.change is not None and corners.not_comparable <= rules.max_not_comparable:
@@ -165,7 +162,7 @@ def _region(region: Region, baseline: RegionReport, followup: RegionReport, rule
         expected = expected_change([region_distribution(baseline, followup, whole)])
     possible = _bounds(baseline.range, followup.range)
     total = TotalChange(baseline.total, followup.total, change, possible, expected)
-    return RegionChange(total, units, corners, counted_units(units, corners.comparable > 0))
+    return RegionChange(total, units, corners, unit_counts)
 
 
 # A corner of one study: its report, or the reason why its region has none.
@@ -180,9 +177,7 @@ def _corners(level: str, number: int, region: RegionReport) -> tuple[_Seen, _See
 
 
 def _unit(level: str, before: tuple[_Seen, _Seen], after: tuple[_Seen, _Seen]) -> UnitChange:
-    upper, lower = (
-        _corner(site, first, second) for site, first, second in zip(sites_of(level), before, after, strict=True)
-    )
+    upper, lower = map(_corner, sites_of(level), before, after)
     bridged = [is_bridge((upper.baseline, lower.baseline)), is_bridge((upper.followup, lower.followup))]
     new_bridge = False if bridged[0] or bridged[1] is False else None if None in bridged else True
     return UnitChange(
@@ -207,12 +202,8 @@ def _unit_total(
 def _corner(site: str, before: _Seen, after: _Seen) -> CornerChange:
     first, second = (None if isinstance(seen, str) else seen.grade for seen in (before, after))
     if first is None or second is None:
-        seen = (("baseline", first, before), ("follow-up", second, after))
-        reasons = [
-            f"{study}: {corner if isinstance(corner, str) else corner.status}"
-            for study, grade, corner in seen
-            if grade is None
-        ]
+        missing = [("baseline", before)] * (first is None) + [("follow-up", after)] * (second is None)
+        reasons = (f"{study}: {seen if isinstance(seen, str) else seen.status}" for study, seen in missing)
         return CornerChange(site, first, second, None, None, None, "; ".join(reasons))
     new = first < SYNDESMOPHYTE <= second
     growth = SYNDESMOPHYTE <= first < second == MAX_GRADE
@@ -252,20 +243,13 @@ def _warnings_about_bundles(baseline: BundleInfo, followup: BundleInfo) -> Itera
     names = [bundle_name(bundle) for bundle in (baseline, followup)]
     if scored_by(baseline) != scored_by(followup):
         if not baseline.sha256 or not followup.sha256:
-            sentence = (
-                f"the studies were read by different readers ({names[0]}, {names[1]}), which may explain a change"
-            )
-            yield notice("different-scorers", sentence, kind="reader", names=names)
+            kind, words = "reader", "read by different readers ({}), which may explain a change"
         else:
-            sentence = (
-                f"the studies were scored with different bundles ({names[0]}, {names[1]}); score both with one bundle "
-                "to compare them"
-            )
-            yield notice("different-scorers", sentence, kind="bundle", names=names)
+            kind, words = "bundle", "scored with different bundles ({}); score both with one bundle to compare them"
     elif baseline.localizer != followup.localizer:
-        first, second = (bundle.localizer or "its own" for bundle in (baseline, followup))
-        sentence = (
-            f"the studies were scored with different localizers of the bundle ({first}, {second}); score both with one "
-            "localizer to compare them"
-        )
-        yield notice("different-scorers", sentence, kind="localizer", names=[first, second])
+        names = [bundle.localizer or "its own" for bundle in (baseline, followup)]
+        words = "scored with different localizers of the bundle ({}); score both with one localizer to compare them"
+        kind = "localizer"
+    else:
+        return
+    yield notice("different-scorers", f"the studies were {words.format(', '.join(names))}", kind=kind, names=names)

@@ -160,15 +160,10 @@ def _corrections(entry: Entry) -> int:
 
 
 def _repeated(entry: Entry, kept: str) -> str:
-    sentence = f"{entry.name} was passed over: it is of the same study and {_scorer(entry)} as {kept}"
+    reader = f"{entry.report.bundle.name} (readers are told apart by a column reader)"
+    scorer = reader if entry.is_reading else "bundle"
+    sentence = f"{entry.name} was passed over: it is of the same study and {scorer} as {kept}"
     return notice("report-repeated", sentence, source=entry.name, kept=kept)
-
-
-def _scorer(entry: Entry) -> str:
-    """Return words for the bundle or reader that two reports of one study share."""
-    if not entry.is_reading:
-        return "bundle"
-    return f"{entry.report.bundle.name} (readers are told apart by a column reader)"
 
 
 def _named(sources: Sequence[Path], notes: list[str]) -> Iterator[tuple[str, Path]]:

@@ -14,6 +14,7 @@ from spinescore.runtime.text import number_of
 __all__ = ["cohort_summary", "summary_text"]
 
 _MOST_LINES = 20
+_MET = {"met": True, "not_met": False, "not_known": None}
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -24,10 +25,8 @@ def cohort_summary(cohort: Cohort, tables: Mapping[str, Rows], whole: Sequence[C
     values = [one.total.change for one in changes if one.total.change is not None]
     verdicts = Counter(one.progression.verdict or "no verdict" for one in changes)
     reasons = Counter(one.progression.reason for one in changes if one.progression.verdict is None)
-    met: list[list[bool | None]] = [
-        [one.progression.no_progression[number].met for one in changes]
-        for number in range(len(rules.no_progression_units))
-    ]
+    numbers = range(len(rules.no_progression_units))
+    rules_met = [[one.progression.no_progression[number].met for one in changes] for number in numbers]
     return {
         "studies": len(cohort.entries),
         "patients": len({row["patient_key"] for row in tables["studies"]} - {None}),
@@ -42,13 +41,8 @@ def cohort_summary(cohort: Cohort, tables: Mapping[str, Rows], whole: Sequence[C
             "no_verdict_reasons": dict(sorted((str(reason), count) for reason, count in reasons.items())),
             "progression_units": rules.progression_units,
             "no_progression": [
-                {
-                    "units": units,
-                    "met": of_rule.count(True),
-                    "not_met": of_rule.count(False),
-                    "not_known": of_rule.count(None),
-                }
-                for units, of_rule in zip(rules.no_progression_units, met, strict=True)
+                {"units": units, **{name: met.count(value) for name, value in _MET.items()}}
+                for units, met in zip(rules.no_progression_units, rules_met, strict=True)
             ],
         },
         "left_out": [dict(row) for row in tables["left_out"]],

@@ -120,36 +120,27 @@ def _bound(change: float) -> str:
 def _events(comparison: Comparison) -> list[str]:
     """Return the study's events; by region if a region has none to count."""
     lines = []
-    if comparison.corners.new_syndesmophytes is None:
-        for name, region in comparison.regions.items():
-            corners, units = _counted(region.corner_counts, 12), _counted_units(region.unit_counts, 6)
-            is_comparable = region.corner_counts.comparable > 0
-            lines += (
-                [f"{name:<9} corners: {corners}", f"{'':<9} units: {units}"]
-                if is_comparable
-                else [f"{name:<9} none to compare"]
-            )
-    lines.append(f"{'corners':<9} {_counted(comparison.corners, 24)}")
-    lines.append(f"{'units':<9} {_counted_units(comparison.units, 12)}")
+    for name, region in comparison.regions.items() if comparison.corners.new_syndesmophytes is None else ():
+        if region.corner_counts.comparable:
+            lines.append(f"{name:<9} corners: {_corners(region.corner_counts, 12)}")
+            lines.append(f"{'':<9} units: {_units(region.unit_counts, 6)}")
+        else:
+            lines.append(f"{name:<9} none to compare")
+    lines.append(f"{'corners':<9} {_corners(comparison.corners, 24)}")
+    lines.append(f"{'units':<9} {_units(comparison.units, 12)}")
     return lines
 
 
-def _counted(corners: CornerCounts, of: int) -> str:
-    events = (
-        ""
-        if corners.new_syndesmophytes is None
-        else (f"new syndesmophytes {corners.new_syndesmophytes}, growth {corners.growth}, lower {corners.lower}; ")
-    )
+def _corners(corners: CornerCounts, of: int) -> str:
     change = "" if corners.change is None else f", their change {_bound(corners.change)}"
-    return f"{events}{corners.comparable} of {of} comparable{change}"
+    return f"{_counted(corners, f'lower {corners.lower}')}{corners.comparable} of {of} comparable{change}"
 
 
-def _counted_units(units: UnitCounts, of: int) -> str:
-    events = (
-        ""
-        if units.new_syndesmophytes is None
-        else (
-            f"new syndesmophytes {units.new_syndesmophytes}, growth {units.growth}, new bridges {units.new_bridges}; "
-        )
-    )
-    return f"{events}{of - units.not_comparable} of {of} comparable"
+def _units(units: UnitCounts, of: int) -> str:
+    return f"{_counted(units, f'new bridges {units.new_bridges}')}{of - units.not_comparable} of {of} comparable"
+
+
+def _counted(counts: CornerCounts | UnitCounts, last: str) -> str:
+    if counts.new_syndesmophytes is None:
+        return ""
+    return f"new syndesmophytes {counts.new_syndesmophytes}, growth {counts.growth}, {last}; "

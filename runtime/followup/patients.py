@@ -43,12 +43,10 @@ def linked(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
     dates = {uid: _date(uid, same_study, remarks) for uid, same_study in studies.items()}
     complete = []
     for entry in entries:
-        study, uid = entry.report.study, entry.report.study.study_instance_uid
-        if uid is not None:
+        study = entry.report.study
+        if (uid := study.study_instance_uid) is not None:
             study = replace(study, patient_key=patients[uid], study_date=dates[uid])
-        complete.append(
-            entry if study == entry.report.study else replace(entry, report=replace(entry.report, study=study))
-        )
+        complete.append(replace(entry, report=replace(entry.report, study=study)))
     return complete, remarks
 
 
@@ -67,10 +65,8 @@ def _aliases(studies: dict[str, list[Entry]], remarks: list[str]) -> dict[str, s
                 names[alias].update(reports)
     for alias, keys in names.items():
         if len(keys) > 1:
-            sentence = (
-                f"patient {alias} of the readings is patients {', '.join(sorted(keys))} of the reports; the reports' "
-                "names are used if there is a report"
-            )
+            sentence = f"patient {alias} of the readings is patients {', '.join(sorted(keys))} of the reports"
+            sentence += "; the reports' names are used if there is a report"
             remarks.append(notice("patients-contradict", sentence, patients=sorted(keys)))
     return {alias: next(iter(keys)) for alias, keys in names.items() if len(keys) == 1}
 

@@ -194,25 +194,23 @@ def _short(event: str) -> str:
 def _legend(figure: Figure, imputed: bool) -> None:
     from matplotlib.lines import Line2D
 
-    handles = [
-        Line2D(
-            [], [], marker="o", linestyle="", color="black", markersize=9.5, markerfacecolor="white", label="baseline"
-        ),
-        Line2D([], [], marker="o", linestyle="", color=_BLUE, markersize=5.5, label="follow-up"),
-        Line2D([], [], marker=">", linestyle="-", color=_VERMILION, label="changed"),
-        Line2D([], [], marker="x", linestyle="", color=_GREY, markersize=7, label="no grade to compare"),
-    ]
+    looks = {
+        "baseline": {"marker": "o", "color": "black", "markersize": 9.5, "markerfacecolor": "white"},
+        "follow-up": {"marker": "o", "color": _BLUE, "markersize": 5.5},
+        "changed": {"marker": ">", "linestyle": "-", "color": _VERMILION},
+        "no grade to compare": {"marker": "x", "color": _GREY, "markersize": 7},
+    }
     if imputed:
         text = "no grade to compare; its region's mean counts in the total"
-        handles.append(Line2D([], [], marker="P", linestyle="", color=_GREY, markersize=7, label=text))
+        looks[text] = {"marker": "P", "color": _GREY, "markersize": 7}
+    handles = [Line2D([], [], label=label, **{"linestyle": "", **look}) for label, look in looks.items()]
     figure.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.015, 0.03), ncols=5, frameon=False, fontsize=9)
 
 
 def _title(comparison: Comparison) -> str:
-    total = comparison.total
-    low, high = total.possible
+    low, high = comparison.total.possible
     open_ = f" (possible {low:+g} to {high:+g})" if low < high else ""
-    return f"mSASSS {_amounts(total)}{open_}"
+    return f"mSASSS {_amounts(comparison.total)}{open_}"
 
 
 def _interval(comparison: Comparison) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -35,26 +35,32 @@ from spinescore.runtime.scoring.report import (
 )
 from spinescore.runtime.study import ALL_SITES, LEVELS, REGIONS, SITES, Region, sites_of
 
-__all__ = ["read_csv"]
+__all__ = ["GradedStudy", "check_probabilities", "graded_studies", "read_csv"]
 
 _MAX_BYTES = 256_000_000
-_SITES = frozenset(ALL_SITES)
-_NUMBER = re.compile(r"[0-9]+([.,][0-9]*)?|[.,][0-9]+")
+_SITES = {site.lower(): site for site in ALL_SITES}
+_NUMBER = re.compile(r"([0-9]+([.,][0-9]*)?|[.,][0-9]+)([eE][+-]?[0-9]+)?")
 _KEY = re.compile(r"[0-9a-f]{32}")
 _NO_TIMES = TimingsMs(None, None, None, None, None)
 _PROBABILITIES = ("p0", "p1", "p2", "p3")
+_FACTS = ("patient_key", "patient", "study_date", "bundle", "bundle_version", "bundle_sha256")
+_READ = frozenset(("study", "site", "grade", "reader_grade", "reader", *_PROBABILITIES, *_FACTS, *ALL_SITES))
 _SUM_TOLERANCE = 0.05  # of probabilities that were rounded
 
 Cells = Mapping[str, str]
 
 
 @dataclass
-class _Study:
+class GradedStudy:
     """One study in a file, graded by one bundle or by all readers of the file."""
 
     facts: dict[str, str] = field(default_factory=dict)
     grades: dict[str, dict[str, float | None]] = field(default_factory=dict)  # site -> reader -> grade
     probabilities: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def means(self) -> dict[str, float | None]:
+        """Return each site's grade: the mean of the readers that graded it."""
+        return {site: _mean(readers) for site, readers in self.grades.items()}
 
 
 def read_csv(path: Path) -> list[StudyReport]:
@@ -62,71 +68,68 @@ def read_csv(path: Path) -> list[StudyReport]:
 
     Raises ValueError, which names the line, if the file cannot be read or has no readings.
     """
-    studies: dict[tuple[str, str], _Study] = {}
-    for line, cells in _rows(read_csv_text(path, "", _MAX_BYTES)):
-        _take_line(studies, line, cells)
+    studies = graded_studies(read_csv_text(path, "", _MAX_BYTES))
     if not studies:
         raise ValueError("there is no corner in it")
     return [_report(uid, study) for (uid, _), study in studies.items()]
 
 
-def _rows(text: str) -> Iterator[tuple[int, Cells]]:
-    """Yield the line and the cells of each row, by the column's name in lower case (sites keep theirs)."""
-    rows = csv_rows(text, "")
-    header = [_column(name) for name in next(rows)[1]]
-    _check_header(header)
+def graded_studies(
+    text: str, name: str = "", fault: type[ValueError] = ValueError, step: float | None = None
+) -> dict[tuple[str, str], GradedStudy]:
+    """Return the studies of a CSV table by study and bundle.
+
+    Grades are multiples of `step` if it is given. Raises `fault`, whose message begins with `name` and has the line.
+    """
+    place = f"{name}, line" if name else "line"
+    rows = csv_rows(text, name, fault)
+    header = [_column(column) for column in next(rows)[1]]
+    if "study" not in header and "study_instance_uid" in header:
+        header[header.index("study_instance_uid")] = "study"
+    found = ", ".join(header) or "nothing"
+    if "study" not in header or not ({"site", "grade"} <= set(header) or set(ALL_SITES) & set(header)):
+        raise fault(f"{place} 1: no columns study, site and grade, nor study and sites; found {found}")
+    if twice := [column for column in dict.fromkeys(header) if column in _READ and header.count(column) > 1]:
+        raise fault(f"{place} 1: column {', '.join(twice)} is there twice")
+    studies: dict[tuple[str, str], GradedStudy] = {}
     for line, row in rows:
-        yield line, dict(zip(header, row, strict=True))
+        cells = {column: cell for column, cell in zip(header, row, strict=True) if column in _READ}
+        try:
+            _take(studies, cells, step)
+        except ValueError as error:
+            raise fault(f"{place} {line}: {error}") from None
+    return studies
 
 
 def _column(name: str) -> str:
-    name = name.strip()
-    sites = {site.lower(): site for site in _SITES}
-    return sites.get(name.lower(), {"study_instance_uid": "study"}.get(name.lower(), name.lower()))
+    """Return the name of a column in lower case; sites keep theirs."""
+    return _SITES.get(name.lower(), name.lower())
 
 
-def _check_header(header: Sequence[str]) -> None:
-    long = {"site", "grade"} <= set(header)
-    if "study" not in header or not (long or _SITES & set(header)):
-        raise ValueError(
-            f"line 1: no columns study, site and grade, nor study and sites; found {', '.join(header) or 'nothing'}"
-        )
-    twice = [name for name in dict.fromkeys(header) if name and header.count(name) > 1]
-    if twice:
-        raise ValueError(f"line 1: column {', '.join(twice)} is there twice")
-
-
-def _take_line(studies: dict[tuple[str, str], _Study], line: int, cells: Cells) -> None:
-    try:
-        _take(studies, cells)
-    except ValueError as error:
-        raise ValueError(f"line {line}: {error}") from None
-
-
-def _take(studies: dict[tuple[str, str], _Study], cells: Cells) -> None:
+def _take(studies: dict[tuple[str, str], GradedStudy], cells: Cells, step: float | None) -> None:
     if odd := next((cell for cell in cells.values() if not cell.isprintable()), None):
         raise ValueError(f"{ascii(odd)[:60]} holds characters that cannot be shown; remove them")
     uid = cells["study"]
     if not uid:
         raise ValueError("the study has no name")
-    study = studies.setdefault((uid, cells.get("bundle_sha256", "")), _Study())
-    for name in ("patient_key", "patient", "study_date", "bundle", "bundle_version", "bundle_sha256"):
+    study = studies.setdefault((uid, cells.get("bundle_sha256", "")), GradedStudy())
+    for name in _FACTS:
         value = cells.get(name, "")
         value = stated_day(value) if name == "study_date" else value
         if value and study.facts.setdefault(name, value) != value:
-            raise ValueError(f"study {uid} has two values of {name}; a study has one")
+            raise ValueError(f"study {uid} has two values of {name}, {study.facts[name]} and {value}; a study has one")
     graded = cells.get("reader_grade") or cells.get("grade", "")
-    grades = {cells["site"]: graded} if "site" in cells else {site: cells[site] for site in _SITES & set(cells)}
+    grades = {cells["site"]: graded} if "site" in cells else {site: cells[site] for site in ALL_SITES if site in cells}
     for site, grade in grades.items():
-        if site not in _SITES:
+        if site not in ALL_SITES:
             raise ValueError(f"{site!r} is no site; sites are C2-inferior .. T1-superior, T12-inferior .. S1-superior")
         readers, reader = study.grades.setdefault(site, {}), cells.get("reader", "")
         if reader in readers:
             raise ValueError(f"{site} of study {uid} is there twice; leave one row, or name the readers")
-        readers[reader] = _grade(grade)
+        readers[reader] = _grade(grade, step)
     texts = [cells.get(name, "") for name in _PROBABILITIES]
-    if "site" in cells and all(texts):
-        study.probabilities[cells["site"]] = _probabilities(texts)
+    if "site" in cells and any(texts):
+        study.probabilities[cells["site"]] = check_probabilities([_number(text) for text in texts], texts)
 
 
 def _number(text: str) -> float:
@@ -134,25 +137,26 @@ def _number(text: str) -> float:
     return float(text.replace(",", ".")) if _NUMBER.fullmatch(text) else math.nan
 
 
-def _grade(text: str) -> float | None:
+def _grade(text: str, step: float | None) -> float | None:
     if not text:
         return None
     grade = _number(text)
-    if not 0 <= grade <= MAX_GRADE:
+    if not 0 <= grade <= MAX_GRADE or (step and grade % step):
         raise ValueError(f"{text!r} is no grade; grades are 0 to 3, half points allowed, or empty for none")
     return grade
 
 
-def _probabilities(texts: Sequence[str]) -> tuple[float, ...]:
-    values = tuple(map(_number, texts))
-    if any(not 0 <= p <= 1 for p in values) or abs(sum(values) - 1) > _SUM_TOLERANCE:
-        raise ValueError(f"{', '.join(texts)} are not four probabilities from 0 to 1 with the sum 1")
-    return values
+def check_probabilities(values: Sequence[float], texts: Sequence[str] = ()) -> tuple[float, ...]:
+    """Return the probabilities of the four grades. Raises ValueError, which shows `texts`, if they are wrong."""
+    if len(values) != 4 or any(not 0 <= p <= 1 for p in values) or abs(sum(values) - 1) > _SUM_TOLERANCE:
+        shown = ", ".join(texts or map(str, values))
+        raise ValueError(f"{shown} are not four probabilities from 0 to 1 with the sum 1; give all four or none")
+    return tuple(values)
 
 
-def _report(uid: str, study: _Study) -> StudyReport:
+def _report(uid: str, study: GradedStudy) -> StudyReport:
     """Return the readings as a report, whose grades may be half points."""
-    means = {site: _mean(readers) for site, readers in study.grades.items()}
+    means = study.means()
     scores = {}
     for region, sites in SITES.items():
         grades = [means.get(site) for site in sites]
@@ -207,7 +211,7 @@ def _corner(
     return CornerReport(site, cast(Any, grade), probabilities, status, None if imputed is None else round(imputed, 3))
 
 
-def _source(study: _Study) -> BundleInfo:
+def _source(study: GradedStudy) -> BundleInfo:
     facts = study.facts
     if sha256 := facts.get("bundle_sha256"):
         return BundleInfo(facts.get("bundle", "bundle"), facts.get("bundle_version", ""), sha256, "As its rows say.")

@@ -1,43 +1,34 @@
 """Grades of corners by a reader or a network: from CSV files, reports, and phantoms' truth.
 
-A CSV file has a header with the columns `study`, `site` and `grade`, and optionally `p0` .. `p3`, `patient` and
-`study_date` (YYYYMMDD or YYYY-MM-DD); others are ignored. One row is one corner; an empty grade is a corner without a
-grade. Half points (0.5, 1.5, 2.5) are the mean of two readers. Grades are taken as they are, without the bridge rule.
+CSV files are read as in `readerfiles`. Half points (0.5, 1.5, 2.5) are the mean of two readers. Grades are taken as
+they are, without the bridge rule.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from spinescore.runtime.csvfile import csv_rows, read_csv_text
-from spinescore.runtime.followup.days import stated_day
+from spinescore.runtime.csvfile import read_csv_text
+from spinescore.runtime.followup.archivefiles import is_archive, read_archive
+from spinescore.runtime.followup.readerfiles import check_probabilities, graded_studies
 from spinescore.runtime.jsonfile import json_lines, parse_json
+from spinescore.runtime.scoring.msasss import MAX_GRADE
+from spinescore.runtime.scoring.report import SCHEMA, StudyReport
 from spinescore.runtime.study import ALL_SITES
-
-if TYPE_CHECKING:
-    from spinescore.runtime.scoring.report import StudyReport
 
 __all__ = ["Format", "Reading", "Readings", "ReadingsError", "read_readings"]
 
 Format = Literal["csv", "reports", "truth"]
 
-_SITE_NAMES = "C2-inferior, C3-superior .. T1-superior, and T12-inferior, L1-superior .. S1-superior"
-_REQUIRED = ("study", "site", "grade")
-_PROBABILITIES = ("p0", "p1", "p2", "p3")
 _TRUTH = "spinescore.truth/1"
-_GRADE = re.compile(r"[0-3](?:\.[05]0*)?", re.ASCII)  # pandas writes 2.0 beside gaps
-_MAX_GRADE = 3
+_STEP = 0.5  # of grades
 _MAX_BYTES = 256 << 20
-_MOST_SHOWN = 300  # characters of a header
 _LONGEST = 2000  # characters of a message
-_SUM_TOLERANCE = 0.05  # probabilities that were rounded to two decimals, and some more
 
 
 class ReadingsError(ValueError):
@@ -74,14 +65,14 @@ class Readings:
         if not study:
             raise ReadingsError("the study has no name")
         if site not in ALL_SITES:
-            raise ReadingsError(f"{site!r} is no site; sites are {_SITE_NAMES}")
-        if reading.grade is not None and (reading.grade * 2) not in range(2 * _MAX_GRADE + 1):
-            raise ReadingsError(
-                f"{reading.grade!r} is no grade; grades are 0, 1, 2, 3 (0.5, 1.5, 2.5: the mean of two readers), "
-                "or empty if there is none"
-            )
+            raise ReadingsError(f"{site!r} is no site; sites are C2-inferior .. S1-superior")
+        if reading.grade is not None and (reading.grade / _STEP) not in range(int(MAX_GRADE / _STEP) + 1):
+            raise ReadingsError(f"{reading.grade!r} is no grade; grades are 0 to 3 in steps of {_STEP}, or None")
         if reading.probabilities is not None:
-            _check_probabilities(reading.probabilities)
+            try:
+                check_probabilities(reading.probabilities)
+            except ValueError as error:
+                raise ReadingsError(str(error)) from error
         sites = self.corners.setdefault(study, {})
         if site in sites:
             raise ReadingsError(f"{site} of study {study} stands there twice; leave one row for each corner")
@@ -101,8 +92,6 @@ def read_readings(path: str | Path) -> Readings:
     files of other kinds are skipped, and truth counts only if there is no report. Raises ReadingsError, naming file and
     line, for anything else.
     """
-    from spinescore.runtime.followup.archivefiles import is_archive
-
     path = Path(path)
     if is_archive(path):
         return _read_archive(path)
@@ -145,8 +134,6 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _read_archive(folder: Path) -> Readings:
     """Read the tables of `spinescore archive`."""
-    from spinescore.runtime.followup.archivefiles import read_archive
-
     readings = Readings(folder.name or str(folder), "reports")
     for place, report in read_archive(folder):
         if isinstance(report, ValueError):
@@ -164,69 +151,15 @@ def _text(path: Path) -> str:
     return read_csv_text(path, path.name, _MAX_BYTES, ReadingsError)
 
 
-# ---- CSV
-
-
 def _add_csv(readings: Readings, text: str) -> None:
-    name = readings.name
-    rows = csv_rows(text, name, ReadingsError)
-    header = [column.lower() for column in next(rows)[1]]
-    columns = _columns(name, header)
-    for line, row in rows:
-        _add_row(readings, f"{name}, line {line}", columns, row)
-
-
-def _columns(name: str, header: Sequence[str]) -> dict[str, int]:
-    """Return the index of each column that is read."""
-    missing = [column for column in _REQUIRED if column not in header]
-    if missing:
-        raise ReadingsError(
-            f"{name}, line 1: no column {', '.join(missing)}; found {', '.join(header)[:_MOST_SHOWN] or 'nothing'}"
-        )
-    read = (*_REQUIRED, *_PROBABILITIES, "patient", "study_date")
-    columns = {column: header.index(column) for column in read if column in header}
-    twice = [column for column in columns if header.count(column) > 1]
-    if twice:
-        raise ReadingsError(f"{name}, line 1: column {', '.join(twice)} stands there twice")
-    present = [column for column in _PROBABILITIES if column in columns]
-    if present and len(present) < len(_PROBABILITIES):
-        raise ReadingsError(f"{name}, line 1: of p0 .. p3 there is only {', '.join(present)}; give all four or none")
-    return columns
-
-
-def _add_row(readings: Readings, place: str, columns: Mapping[str, int], row: Sequence[str]) -> None:
-    cells = {column: row[index] for column, index in columns.items()}
-    try:
-        readings.add(cells["study"], cells["site"], Reading(_grade(cells["grade"]), _probabilities(cells)))
-        readings.describe(cells["study"], cells.get("patient"), stated_day(cells.get("study_date", "")))
-    except ValueError as error:
-        raise ReadingsError(f"{place}: {error}") from error
-
-
-def _grade(text: str) -> float | None:
-    """Return the grade in a cell; a decimal comma, which spreadsheets write, is unambiguous here."""
-    if not text:
-        return None
-    plain = text.replace(",", ".")
-    if not _GRADE.fullmatch(plain) or float(plain) > _MAX_GRADE:
-        raise ReadingsError(f"{text!r} is no grade; grades are 0, 1, 2, 3 (0.5, 1.5, 2.5: means), or empty for none")
-    return float(plain) if float(plain) % 1 else int(float(plain))
-
-
-def _probabilities(cells: Mapping[str, str]) -> tuple[float, ...] | None:
-    texts = [cells.get(column, "").replace(",", ".") for column in _PROBABILITIES]
-    if not any(texts):
-        return None
-    try:
-        return tuple(float(text) for text in texts)
-    except ValueError:
-        raise ReadingsError(f"the probabilities {', '.join(texts)} are not four numbers; give all or none") from None
-
-
-def _check_probabilities(values: Sequence[float]) -> None:
-    whole = len(values) == 4 and all(math.isfinite(p) and 0 <= p <= 1 for p in values)
-    if not whole or abs(sum(values) - 1) > _SUM_TOLERANCE:
-        raise ReadingsError(f"{', '.join(map(str, values))} are not four probabilities from 0 to 1 with the sum 1")
+    for (study, _), graded in graded_studies(text, readings.name, ReadingsError, _STEP).items():
+        patient = graded.facts.get("patient") or graded.facts.get("patient_key")
+        try:
+            readings.describe(study, patient, graded.facts.get("study_date"))
+            for site, grade in graded.means().items():
+                readings.add(study, site, Reading(grade, graded.probabilities.get(site)))
+        except ReadingsError as error:
+            raise ReadingsError(f"{readings.name}: {error}") from error
 
 
 # ---- reports, and the truth of phantoms
@@ -244,8 +177,6 @@ def _documents(name: str, text: str) -> Iterator[tuple[str, Any]]:
 
 
 def _kind(document: Any) -> Format | None:
-    from spinescore.runtime.scoring.report import SCHEMA
-
     schema = document.get("schema") if isinstance(document, dict) else None
     return "reports" if schema == SCHEMA else "truth" if schema == _TRUTH else None
 
@@ -257,17 +188,14 @@ def _add_documents(readings: Readings, documents: Sequence[tuple[str, Any]]) -> 
             raise ReadingsError(f"{place}: this is neither a report of spinescore nor the truth of a phantom")
         readings.format = kind
         try:
-            (_add_report if kind == "reports" else _add_truth)(readings, document)
+            if kind == "reports":
+                _add_grades(readings, StudyReport.from_json(json.dumps(document)))
+            else:
+                _add_truth(readings, document)
         except ReadingsError as error:
             raise ReadingsError(f"{place}: {error}") from error
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ReadingsError(f"{place}: the document is incomplete or damaged ({error})") from error
-
-
-def _add_report(readings: Readings, document: Any) -> None:
-    from spinescore.runtime.scoring.report import StudyReport
-
-    _add_grades(readings, StudyReport.from_json(json.dumps(document)))
 
 
 def _add_grades(readings: Readings, report: StudyReport) -> None:

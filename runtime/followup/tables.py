@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from spinescore.runtime.arguments import check_kind
+from spinescore.runtime.followup.archivefiles import parquet_table
+from spinescore.runtime.followup.archivetables import expected_cells
 from spinescore.runtime.followup.change import SYNDESMOPHYTE, is_bridge, study_date, unit_score
 from spinescore.runtime.followup.changerows import change_row, corner_change_rows, left_out_row, unit_change_rows
 from spinescore.runtime.followup.cohort import Cohort, Entry
@@ -41,8 +43,6 @@ TABLES = (
 )
 
 Row = dict[str, Any]
-
-_EMPTY = (None, None, None, None)
 
 
 @cache
@@ -92,22 +92,7 @@ def csv_text(table: str, rows: Iterable[Row]) -> str:
 
 def parquet_bytes(table: str, rows: Sequence[Row]) -> bytes:
     """Return a table as a Parquet file. Raises ModuleNotFoundError without pyarrow."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    types = {
-        "text": pa.string(),
-        "integer": pa.int64(),
-        "number": pa.float64(),
-        "boolean": pa.bool_(),
-        "date": pa.date32(),
-    }
-    columns = columns_of(table)
-    schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
-    arrays = [pa.array([row[name] for row in rows], types[kind]) for name, kind in columns.items()]
-    buffer = pa.BufferOutputStream()
-    pq.write_table(pa.table(arrays, schema=schema), buffer)
-    return bytes(buffer.getvalue().to_pybytes())
+    return parquet_table(columns_of(table), rows, "int64")
 
 
 def _cell(value: Any) -> str:
@@ -132,7 +117,7 @@ def _key(entry: Entry) -> Row:
 
 def _study_row(entry: Entry) -> Row:
     report, total = entry.report, entry.report.total
-    discs = list(_discs(report))
+    discs = [disc for region in report.regions.values() for disc in region.discs]
     grades = [corner.grade for disc in discs for corner in disc.corners if corner.grade is not None]
     row = {
         **_key(entry),
@@ -144,10 +129,7 @@ def _study_row(entry: Entry) -> Row:
         "total_high": math.ceil(total.range[1]),
         "total_status": total.status,
         "imputed_corners": len(total.imputed_sites),
-        "expected_mean": total.expected.mean if total.expected else None,
-        "expected_sd": total.expected.sd if total.expected else None,
-        "expected_low": total.expected.interval[0] if total.expected else None,
-        "expected_high": total.expected.interval[1] if total.expected else None,
+        **expected_cells(total.expected),
     }
     for name in REGIONS:
         region = report.regions[name]
@@ -187,7 +169,7 @@ def _corner_rows(entry: Entry) -> Iterator[Row]:
     for region, level, disc in _units(entry.report):
         corners = (None, None) if disc is None else disc.corners
         for site, corner in zip(sites_of(level), corners, strict=True):
-            p = (corner.probabilities if corner else None) or _EMPTY
+            p = (corner.probabilities if corner else None) or (None,) * 4
             yield {
                 **_key(entry),
                 "region": region,
@@ -195,7 +177,7 @@ def _corner_rows(entry: Entry) -> Iterator[Row]:
                 "site": site,
                 "region_status": entry.report.regions[region].status,
                 "status": corner.status if corner else None,
-                "grade": corner.grade if corner and _is_whole(corner.grade) else None,
+                "grade": corner.grade if corner and isinstance(corner.grade, int) else None,
                 "imputed": corner.imputed if corner else None,
                 **dict(zip(("p0", "p1", "p2", "p3"), p, strict=True)),
                 "bundle_sha256": entry.report.bundle.sha256 or None,
@@ -210,13 +192,5 @@ def _units(report: StudyReport) -> Iterator[tuple[Any, str, DiscReport | None]]:
         yield from ((region, level, disc) for level, disc in zip(LEVELS[region], discs, strict=True))
 
 
-def _discs(report: StudyReport) -> Iterator[DiscReport]:
-    return (disc for _, _, disc in _units(report) if disc is not None)
-
-
 def _is_bridge(disc: DiscReport) -> bool | None:
     return is_bridge([corner.grade for corner in disc.corners])
-
-
-def _is_whole(grade: float | None) -> bool:
-    return isinstance(grade, int)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from spinescore.runtime.followup.comparison import NoProgression, Progression, Rules, TotalChange, Verdict
 
@@ -11,6 +12,7 @@ __all__ = ["DAYS_PER_YEAR", "is_within", "progression_of"]
 DAYS_PER_YEAR = 365.25
 
 Possible = tuple[float, float]
+Basis = Literal["change", "rate"]
 
 
 def progression_of(total: TotalChange, days: int | None, rules: Rules) -> Progression:
@@ -20,9 +22,7 @@ def progression_of(total: TotalChange, days: int | None, rules: Rules) -> Progre
     """
     rate = _rate(total.change, days, rules)
     basis, reason = _basis(total, days, rate is not None, rules)
-    scale = 1.0
-    if basis == "rate" and days:
-        scale = rules.rate_years * DAYS_PER_YEAR / days
+    scale = rules.rate_years * DAYS_PER_YEAR / days if basis == "rate" and days else 1.0
     possible = None if basis is None else (total.possible[0] * scale, total.possible[1] * scale)
     progressed = _at_least(possible, rules.progression_units)
     verdict: Verdict | None = None
@@ -37,7 +37,7 @@ def progression_of(total: TotalChange, days: int | None, rules: Rules) -> Progre
         rate=rate,
         verdict=verdict,
         reason=reason,
-        basis="change" if basis == "change" else "rate" if basis == "rate" else None,
+        basis=basis,
         window_years=rules.window,
         sdc=rules.sdc,
         beyond_error=None if rules.sdc is None or total.change is None else abs(total.change) > rules.sdc,
@@ -50,7 +50,7 @@ def is_within(days: int, window_years: tuple[float, float]) -> bool:
     return math.floor(365 * least) <= days <= math.ceil(DAYS_PER_YEAR * most)
 
 
-def _basis(total: TotalChange, days: int | None, has_rate: bool, rules: Rules) -> tuple[str | None, str | None]:
+def _basis(total: TotalChange, days: int | None, has_rate: bool, rules: Rules) -> tuple[Basis | None, str | None]:
     """Return what is compared with the thresholds, `change` or `rate`; or None and the reason."""
     least, most = rules.window
     if total.change is None:
@@ -63,10 +63,9 @@ def _basis(total: TotalChange, days: int | None, has_rate: bool, rules: Rules) -
         return None, "the follow-up is the older study"
     if is_within(days, rules.window):
         return "change", None
-    outside = f"{days / DAYS_PER_YEAR:.1f} years lie outside of the {least:g} to {most:g} years of the definition"
     if rules.judge_by_rate and has_rate:
         return "rate", None
-    return None, outside
+    return None, f"{days / DAYS_PER_YEAR:.1f} years lie outside of the {least:g} to {most:g} years of the definition"
 
 
 def _rate(change: float | None, days: int | None, rules: Rules) -> float | None:

@@ -12,7 +12,7 @@ from sklearn import metrics
 
 from helpers.agreement_cases import drawn_readings
 from spinescore.benchmarks.agreement import Reading, Readings, Rules, agreement_schema, evaluate
-from spinescore.benchmarks.agreement.patients import link_patients
+from spinescore.benchmarks.agreement.pairs import link_patients
 from spinescore.benchmarks.agreement.tables import markdown
 from spinescore.runtime.study import ALL_SITES
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from helpers.made_reports import made_report
-from spinescore.benchmarks.agreement.totals import UNITS, either, new_syndesmophyte, scaled_sum
+from spinescore.benchmarks.agreement.totals import either, new_syndesmophyte, scaled_sum
 from spinescore.runtime.followup import compare
-from spinescore.runtime.study import ALL_SITES, REGIONS
+from spinescore.runtime.study import ALL_LEVELS, ALL_SITES, REGIONS
 
 
 def drawn(rng: np.random.Generator, missing: float) -> np.ndarray:
@@ -41,5 +41,5 @@ def test_both_forms_of_the_rules_agree(missing: float) -> None:
         event = new_syndesmophyte(before, after)
         np.testing.assert_array_equal(event, [number(corners[site].new_syndesmophyte) for site in ALL_SITES])
         by_level = {unit.level: number(unit.new_syndesmophyte) for unit in units}
-        np.testing.assert_array_equal(either(event), [by_level[level] for level in UNITS])
+        np.testing.assert_array_equal(either(event), [by_level[level] for level in ALL_LEVELS])
     assert seen == ({False} if missing == 0 else {True} if missing == 1 else {False, True})

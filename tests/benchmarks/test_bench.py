@@ -123,7 +123,7 @@ def test_without_ones_own_phantoms_are_drawn_after_the_repeated_one(tmp_path):
 
 
 def test_different_studies_end_with_the_time(study, tmp_path):
-    from spinescore.benchmarks.bench.studies import studies
+    from spinescore.benchmarks.bench.rounds import studies
 
     subject = Subject(str(tiny.write_bundle(tmp_path / "bundle")), "cpu", {"threads": 1}, study)
     with subject.open() as scorer:
@@ -143,7 +143,7 @@ def test_a_bundle_is_printed_and_kept_before_the_next_one_is_opened(study, tmp_p
     ("options", "said"),
     [
         ([], 'pip install "spinescore[export]"'),
-        (["--bundle", "phantom-reference", "--studies", "nowhere"], "--studies nowhere is not there"),
+        (["--bundle", "phantom-reference", "--studies", "nowhere"], "there is no file or folder nowhere"),
         (["--bundle", "phantom-reference", "--study-count", "0"], "--study-count must be at least 1"),
     ],
 )
