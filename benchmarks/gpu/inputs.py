@@ -100,8 +100,8 @@ def _study(
 ) -> Study:
     whole, views = np.zeros(len(REGIONS), ROI), np.zeros(len(REGIONS), VIEW)
     for number, (source, facing) in enumerate(zip(sources, facings, strict=True)):
-        shape = (size.height, size.width)
-        whole[number] = whole_image(number, *source.pixels.shape, shape, size.fit or "stretch", facing)
+        rows, columns = source.pixels.shape
+        whole[number] = whole_image(number, rows, columns, (size.height, size.width), size.fit or "stretch", facing)
         views[number]["source"] = views[number]["region"] = number
         views[number]["faces_right"] = facing == "right"
     given = views.copy()
