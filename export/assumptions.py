@@ -7,7 +7,7 @@ from typing import Any
 
 import onnx
 
-from spinescore.export.blocks import TORCH_EPSILON
+from spinescore.export.weights import TORCH_EPSILON
 from spinescore.export.keras_check import KERAS_EPSILON
 from spinescore.export.sources import Network
 from spinescore.runtime.manifest import CLASSES
