@@ -7,9 +7,9 @@ from typing import Any
 
 import onnx
 
-from spinescore.export.weights import TORCH_EPSILON
 from spinescore.export.keras_check import KERAS_EPSILON
 from spinescore.export.sources import Network
+from spinescore.export.weights import TORCH_EPSILON
 from spinescore.runtime.manifest import CLASSES
 
 __all__ = ["assumed_of"]
