@@ -10,17 +10,15 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any, Literal
 
-from spinescore.export.classes import in_bundle_order
 from spinescore.export.defaults import contract, named_in_faults, read_overrides
 from spinescore.export.folder import check_target, replaced_folder, write_synced
 from spinescore.export.golden import draw_phantoms, phantom_views, read_views
-from spinescore.export.networks import open_alternatives, open_graders, open_localizers
+from spinescore.export.networks import in_bundle_order, open_alternatives, open_graders, open_localizers
 from spinescore.export.proof import prove
-from spinescore.export.provenance import network_records
 from spinescore.export.reference import Kind
 from spinescore.export.sensitivity import Int8Result
+from spinescore.export.sessions import thread_count, workers
 from spinescore.export.sources import Network
-from spinescore.export.threads import thread_count, workers
 from spinescore.export.trial import (
     Options,
     Trial,
@@ -32,7 +30,7 @@ from spinescore.export.trial import (
     try_localizers,
 )
 from spinescore.export.truth import PointError, likely_exchange, point_errors
-from spinescore.export.writing import GOLDEN, BundleFiles, file_entry
+from spinescore.export.writing import GOLDEN, BundleFiles, file_entry, network_records
 from spinescore.runtime.acceptance.comparison import GradeAgreement, PointAgreement
 from spinescore.runtime.bundle import MANIFEST_NAME, Bundle, manifest_sha256
 from spinescore.runtime.bundle.networkcheck import check_networks

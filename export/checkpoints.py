@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from spinescore.export.hdf5 import HDF5_MAGIC
 from spinescore.export.keras import read_h5, read_keras
 from spinescore.export.keras_advice import from_checkpoint, from_saved_model
+from spinescore.export.keras_config import KerasLayer
 from spinescore.export.torchfiles import LEGACY_MAGIC, is_torch, read_legacy, read_zip
-from spinescore.export.untrusted import KerasLayer, Zip, array_from, as_float32, check_shape, open_npy
+from spinescore.export.untrusted import Zip, array_from, as_float32, check_shape, open_npy
 from spinescore.export.weight_sets import Architecture, Chosen, Entry, Loader, Tensors, choose_weights
 from spinescore.runtime.errors import CheckpointError
 from spinescore.runtime.files import open_regular, read_bytes

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from spinescore.export.variants import softmax
 from spinescore.runtime.errors import CheckpointError
 
-__all__ = ["check_heatmaps", "cut_to_logits", "probe_pictures", "rename_value"]
+__all__ = ["ONE_CORNER", "check_heatmaps", "cut_to_logits", "in_groups", "probe_pictures", "rename_value", "softmax"]
 
+ONE_CORNER = 4  # outputs of one softmax if there are eight
 ORDINARY = 4  # of the probes: pictures as networks see them, whose answers must be finite
 
 _SHAPES = ("Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
@@ -182,3 +183,17 @@ def _cut(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], path: list[onnx.No
             graph.node.remove(node)
         if last:
             rename_value(graph, source, result)
+
+
+def in_groups(logits: NDArray[Any], width: int | None = None) -> NDArray[Any]:
+    """Return logits (N, groups, width) by softmax; without `width`, each corner's four of eight, else all outputs."""
+    outputs = logits.shape[1]
+    return logits.reshape(len(logits), -1, width or (ONE_CORNER if outputs == 2 * ONE_CORNER else outputs))
+
+
+def softmax(logits: NDArray[Any], width: int | None = None) -> NDArray[np.float64]:
+    """Return the softmax over every group of `in_groups`."""
+    groups = in_groups(logits, width)
+    scaled = np.exp(groups - groups.max(axis=-1, keepdims=True))
+    result: NDArray[np.float64] = (scaled / scaled.sum(axis=-1, keepdims=True)).reshape(logits.shape)
+    return result

@@ -17,9 +17,16 @@ from typing import Any
 
 import onnx
 
-from spinescore.export.engineinputs import Size, engine_model, engine_precision, network_batches, network_sizes
+from spinescore.export.engineinputs import (
+    Gpu,
+    Size,
+    engine_model,
+    engine_precision,
+    first_gpu,
+    network_batches,
+    network_sizes,
+)
 from spinescore.export.folder import write_synced
-from spinescore.export.thisgpu import Gpu, first_gpu
 from spinescore.kernels.signing import sign, signed_bytes
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines.flavours import import_flavour, lines_of, start

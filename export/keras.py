@@ -21,11 +21,9 @@ from numpy.typing import NDArray
 
 from spinescore.export.hdf5 import Dataset, Group, read_hdf5
 from spinescore.export.keras_advice import TO_FUNCTIONAL
-from spinescore.export.keras_alone import check_classes, check_names
-from spinescore.export.keras_graph import connected_layers
-from spinescore.export.keras_layers import layer_of, model_in, parse_config, slots_of
-from spinescore.export.keras_order import resnet_names
-from spinescore.export.untrusted import KerasLayer, Zip, array_from, as_float32, check_total
+from spinescore.export.keras_alone import check_classes, check_names, resnet_names
+from spinescore.export.keras_config import KerasLayer, connected_layers, layer_of, model_in, parse_config, slots_of
+from spinescore.export.untrusted import Zip, array_from, as_float32, check_total
 from spinescore.runtime.errors import CheckpointError
 
 __all__ = ["read_h5", "read_keras"]

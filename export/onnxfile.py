@@ -1,13 +1,15 @@
-"""Reads ONNX files whole, with weights in a second file beside them, and nothing from elsewhere."""
+"""Reads ONNX files whole: weights from a second file beside them, and functions put in the place of their calls."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from math import prod
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import onnx
-from onnx import AttributeProto, TensorProto, external_data_helper, helper
+import onnx.inliner
+from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, external_data_helper, helper
 
 from spinescore.runtime.errors import CheckpointError
 from spinescore.runtime.files import read_bytes
@@ -15,15 +17,15 @@ from spinescore.runtime.files import read_bytes
 __all__ = ["load_model"]
 
 _MAX_BYTES = 2 << 30  # what protobuf holds
+_MOST_NODES = 100_000  # networks have a few thousand
 _ONE_FILE = "python -c \"import onnx; onnx.save(onnx.load('{name}'), 'one.onnx')\" makes one file of it"
 
 
 def load_model(path: Path) -> tuple[onnx.ModelProto, bytes]:
-    """Return the model with its weights inlined, and the bytes of its file.
+    """Return the model with its weights and functions inlined, and the bytes of its file.
 
-    A second file of weights must lie beside `path`, under a plain name.
-
-    Raises `CheckpointError` if `path` is no ONNX file, and for weights that are missing, elsewhere or too many.
+    A second file of weights must lie beside `path`, under a plain name. Raises `CheckpointError` if `path` is no ONNX
+    file, for weights that are missing, elsewhere or too many, and for functions without end.
     """
     try:
         if path.exists() and not path.is_file():
@@ -44,7 +46,7 @@ def load_model(path: Path) -> tuple[onnx.ModelProto, bytes]:
                 f"{path.name}: tensor {tensor.name or 'without a name'} of a node lies in another file; "
                 f"{_ONE_FILE.format(name=path.name)}"
             )
-    return model, content
+    return _without_functions(model, path.name), content
 
 
 def _inline(model: onnx.ModelProto, path: Path) -> None:
@@ -125,3 +127,44 @@ def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
             if attribute.type == AttributeProto.GRAPH:
                 graphs.append(attribute.g)
             graphs.extend(attribute.graphs)
+
+
+def _without_functions(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
+    """Return the model with its functions put in the place of their calls.
+
+    Functions that call themselves, and those that multiply beyond any network, are refused first: the inliner of some
+    versions of onnx ends the process at them.
+    """
+    if not model.functions:
+        return model
+    calls = {_name(one, one.name): [_name(node, node.op_type) for node in _nodes(one.node)] for one in model.functions}
+    sizes: dict[tuple[str, str, str], int] = {}
+    try:
+        for name in TopologicalSorter(calls).static_order():  # a function after those that it calls
+            sizes[name] = sum(sizes[called] for called in calls[name]) if name in calls else 1
+        total = sum(sizes.get(_name(node, node.op_type), 1) for node in _nodes(model.graph.node))
+        fault = f"would become {total} nodes, more than {_MOST_NODES}" if total > _MOST_NODES else ""
+    except CycleError as error:
+        fault = f"cannot be put in place: {' calls '.join(name for _, name, _ in error.args[1])}"
+    if fault:
+        raise CheckpointError(f"{source}: its functions {fault}; export the network again without functions")
+    try:
+        inlined: onnx.ModelProto = onnx.inliner.inline_local_functions(model)
+    except Exception as error:  # the inliner's exceptions share no base class of its own
+        raise CheckpointError(f"{source}: its functions cannot be put in place: {error}") from error
+    return inlined
+
+
+def _name(one: NodeProto | FunctionProto, name: str) -> tuple[str, str, str]:
+    return "" if one.domain == "ai.onnx" else one.domain, name, one.overload
+
+
+def _nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """Yield nodes, and those of the graphs in their attributes."""
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                waiting.extend(graph.node)

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from spinescore.export.classes import columns_of
+from spinescore.export.ends import softmax
 from spinescore.export.mistakes import explain
+from spinescore.export.networks import columns_of
 from spinescore.export.reference import Kind, Reference, read_reference
+from spinescore.export.sessions import Runner
 from spinescore.export.sources import Network, split_sources
-from spinescore.export.variants import Runner, softmax
 from spinescore.runtime.acceptance.comparison import difference_of_range
 from spinescore.runtime.engines.half import store_half
 from spinescore.runtime.errors import CheckpointError

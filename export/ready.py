@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from spinescore.export.ends import ORDINARY, check_heatmaps, cut_to_logits, probe_pictures, rename_value
-from spinescore.export.functions import without_functions
 from spinescore.export.graph import free_size
 from spinescore.export.onnxfile import load_model
 from spinescore.export.sessions import run_model
@@ -74,7 +73,6 @@ def read_ready(
     """
     model, content = load_model(path)
     notes: list[str] = []
-    model = without_functions(model, path.name)
     _check_operators(model, path)
     rename_value(model.graph, _only_input(model, path), "image")
     rename_value(model.graph, model.graph.output[0].name, output)

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from spinescore.export.graph import Graph
 from spinescore.export.keras_advice import TO_ONNX
 from spinescore.export.keras_check import check_layers
+from spinescore.export.keras_config import KerasLayer
 from spinescore.export.relatives import check_resnet_relatives
-from spinescore.export.untrusted import KerasLayer
 from spinescore.export.weights import Array64, Weights, conv_norm, residual
 from spinescore.runtime.errors import CheckpointError
 

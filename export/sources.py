@@ -12,14 +12,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from spinescore.export.averaged import Images, ScaledImages
 from spinescore.export.checkpoints import Checkpoint, KerasLayer, read_checkpoint
-from spinescore.export.defaults import InputSize
+from spinescore.export.defaults import InputSize, Preprocessing, not_stated
 from spinescore.export.graph import free_size
 from spinescore.export.hrnet import build_hrnet
-from spinescore.export.normalisation import Preprocessing, not_stated
 from spinescore.export.ready import read_ready
 from spinescore.export.resnet152 import build_resnet, is_keras_resnet
+from spinescore.export.sessions import Images, ScaledImages
 from spinescore.export.synthetic import PREFIX, Tensors, fit_grader, fit_localizer, parse_synthetic, random_tensors
 from spinescore.runtime.errors import CheckpointError
 from spinescore.runtime.manifest import HEAD_OUTPUTS

@@ -10,14 +10,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from spinescore.export.averaged import Images, scaled_images
+from spinescore.export.ends import in_groups
 from spinescore.export.golden import GoldenView, crop_pictures, localizer_pictures, locate, normalised
-from spinescore.export.precision import HalfResult, PreparedHalf, prepare_half, try_half
+from spinescore.export.rounding import HalfResult, PreparedHalf, prepare_half, try_half
 from spinescore.export.sensitivity import Int8Result, make_int8
-from spinescore.export.sessions import run_model
+from spinescore.export.sessions import Images, run_model, scaled_images, workers
 from spinescore.export.sources import Network
-from spinescore.export.threads import workers
-from spinescore.export.variants import in_groups
 from spinescore.runtime.acceptance.comparison import (
     GradeAgreement,
     PointAgreement,

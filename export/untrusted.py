@@ -10,7 +10,6 @@ import io
 import re
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -21,7 +20,6 @@ from spinescore.runtime.errors import CheckpointError
 
 __all__ = [
     "MAX_DIMENSIONS",
-    "KerasLayer",
     "Zip",
     "array_from",
     "as_float32",
@@ -36,24 +34,6 @@ MAX_INFLATION = 16  # weights hardly compress; an archive that inflates more tha
 INFLATION_FLOOR = 1 << 20
 MAX_ENTRIES = 100_000  # a network has some thousand tensors
 _ENTRY = b"PK\x01\x02"  # opens an entry of a zip archive's directory
-
-
-@dataclass(frozen=True)
-class KerasLayer:
-    """One layer of a Keras model's configuration; `path` are the names of the submodels around it.
-
-    `sources` are the keys of the layers whose outputs it takes; None if the configuration was not connected.
-    """
-
-    name: str
-    kind: str  # Keras' class name: Conv2D, BatchNormalization, Dense, ..; of another package, with its module
-    config: dict[str, object]
-    path: tuple[str, ...] = ()
-    sources: tuple[str, ...] | None = None
-
-    @property
-    def key(self) -> str:
-        return "/".join((*self.path, self.name))
 
 
 def check_shape(entry: str, shape: Sequence[object], itemsize: int, available: int) -> tuple[int, ...]:

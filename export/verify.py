@@ -9,9 +9,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from spinescore.export.averaged import scaled_images
 from spinescore.export.rounding import open_rounded
-from spinescore.export.sessions import run_model, run_session
+from spinescore.export.sessions import run_model, run_session, scaled_images
 from spinescore.runtime.acceptance.comparison import (
     GradeAgreement,
     PointAgreement,

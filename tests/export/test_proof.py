@@ -12,10 +12,11 @@ import pytest
 from golden.packing import FOLDER
 
 from helpers.golden_networks import unpacked
-from spinescore.export.classes import in_bundle_order
+from spinescore.export.ends import softmax
+from spinescore.export.networks import in_bundle_order
 from spinescore.export.proof import prove
+from spinescore.export.sessions import Runner
 from spinescore.export.sources import InputSize, open_network
-from spinescore.export.variants import Runner, softmax
 from spinescore.runtime.errors import CheckpointError
 from spinescore.runtime.manifest import NetworkInput
 
