@@ -13,10 +13,11 @@ from typing import Any
 
 from spinescore.export.keras_advice import TO_ONNX
 from spinescore.export.keras_config import KerasLayer
-from spinescore.export.weights import KERAS_EPSILON
 from spinescore.runtime.errors import CheckpointError
 
-__all__ = ["IDLE_LAYERS", "check_layers"]
+__all__ = ["IDLE_LAYERS", "KERAS_EPSILON", "check_layers"]
+
+KERAS_EPSILON = 1.001e-5
 
 # Layers that do nothing when a model answers (keras/src/layers/regularization, keras/src/layers/preprocessing).
 IDLE_LAYERS = (

@@ -11,8 +11,8 @@ import onnx
 import onnx.inliner
 from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, external_data_helper, helper
 
+from spinescore.export.untrusted import read_file
 from spinescore.runtime.errors import CheckpointError
-from spinescore.runtime.files import read_bytes
 
 __all__ = ["load_model"]
 
@@ -27,14 +27,7 @@ def load_model(path: Path) -> tuple[onnx.ModelProto, bytes]:
     A second file of weights must lie beside `path`, under a plain name. Raises `CheckpointError` if `path` is no ONNX
     file, for weights that are missing, elsewhere or too many, and for functions without end.
     """
-    try:
-        if path.exists() and not path.is_file():
-            raise CheckpointError(f"{path.name} is no file; give the .onnx file")
-        content = read_bytes(path, _MAX_BYTES) if path.stat().st_size <= _MAX_BYTES else None
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    if content is None:
-        raise CheckpointError(f"{path.name}: has more bytes than an ONNX file can; give the file that was exported")
+    content = read_file(path, _MAX_BYTES, "give the .onnx file that was exported")
     try:
         model = onnx.load_model_from_string(content)
     except Exception as error:  # protobuf's DecodeError; its class is not public
@@ -86,16 +79,7 @@ def _beside(path: Path, tensor: str, location: str) -> bytes:
             f"{path.name}: tensor {tensor} lies in {location!r}; only a file beside the model is read. With both files "
             f"in one folder {_ONE_FILE.format(name=path.name)}"
         )
-    try:
-        if source.exists() and not source.is_file():
-            raise CheckpointError(f"{path.name}: tensor {tensor} lies in {location}, which is no file")
-        if source.stat().st_size > _MAX_BYTES:
-            raise CheckpointError(f"{path.name}: {location} has more bytes than any of these networks")
-        return read_bytes(source, _MAX_BYTES)
-    except OSError as error:
-        raise CheckpointError(
-            f"{path.name}: tensor {tensor} cannot be read from {location}: {error.strerror}; copy both files"
-        ) from error
+    return read_file(source, _MAX_BYTES, f"tensor {tensor} of {path.name} lies in it, copy both files")
 
 
 def _bytes_of(tensor: TensorProto, path: Path) -> int:

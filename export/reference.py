@@ -11,14 +11,13 @@ import hashlib
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.export.untrusted import Zip, check_shape, open_npy
+from spinescore.export.untrusted import Zip, read_file, read_npy
 from spinescore.runtime.errors import CheckpointError
-from spinescore.runtime.files import read_bytes
 
 __all__ = ["Kind", "Reference", "read_reference"]
 
@@ -49,10 +48,8 @@ def read_reference(path: Path, size: tuple[int, int], outputs: tuple[int, ...], 
 
     `kind`, of a grader's outputs, overrides the file's own. Raises `CheckpointError`, which names file and entry.
     """
+    data = read_file(path, MAX_FILE_BYTES, _WRITE)
     try:
-        if not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
-            raise CheckpointError(f"it is no file, or larger than {MAX_FILE_BYTES >> 20} MiB; {_WRITE}")
-        data = read_bytes(path, MAX_FILE_BYTES)
         if not data.startswith(b"PK\x03\x04"):
             raise CheckpointError(f"it is no .npz file; {_WRITE}")
         archive = _opened(data)
@@ -61,8 +58,6 @@ def read_reference(path: Path, size: tuple[int, int], outputs: tuple[int, ...], 
         kind = kind or _kind(archive, outputs)
     except CheckpointError as error:
         raise CheckpointError(f"{path.name}: {error}") from None
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror or error}); check its path") from None
     return Reference(path.name, hashlib.sha256(data).hexdigest(), len(data), grey, values, kind)
 
 
@@ -83,16 +78,10 @@ def _array(archive: Zip, name: str, numbers: int) -> NDArray[Any]:
             f"entry {name!r} has {entry.file_size} bytes, more than {MOST_PICTURES} pictures of this network have; "
             f"{_WRITE}"
         )
-    raw, shape, fortran, dtype = open_npy(name, archive.read(f"{name}.npy"), _WRITE)
-    if dtype.hasobject or dtype.kind not in "fuiUS":
-        what = "is pickled, and would run code when loaded" if dtype.hasobject else f"is of type {dtype}"
-        raise CheckpointError(f"entry {name!r} {what}; {_WRITE}")
-    shape = check_shape(name, shape, max(dtype.itemsize, 1), len(raw))
-    count = prod(shape)
-    if dtype.itemsize == 0 or count == 0:
+    array = read_npy(name, archive.read(f"{name}.npy"), "fuiUS", _WRITE)
+    if not array.size:
         raise CheckpointError(f"entry {name!r} is empty; {_WRITE}")
-    array = np.frombuffer(raw, dtype, count)
-    return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+    return array
 
 
 def _grey(images: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float64]:
@@ -159,10 +148,8 @@ def _kind(archive: Zip, outputs: tuple[int, ...]) -> Kind:
             text = str(_array(archive, "kind", 1).astype(str).reshape(-1)[0])[:40]
         except ValueError:  # bytes that are no text
             text = "?"
-    if text == "logits":
-        return "logits"
-    if text == "probabilities":
-        return "probabilities"
+    if text in ("logits", "probabilities"):
+        return cast("Kind", text)
     fault = f"its entry 'kind' is {text!r}" if text else "it has no entry 'kind'"
     raise CheckpointError(
         f'{fault}; save kind="logits" or kind="probabilities", or give --check-kind logits|probabilities'

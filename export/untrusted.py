@@ -11,12 +11,14 @@ import re
 import zipfile
 from collections.abc import Sequence
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.errors import CheckpointError
+from spinescore.runtime.files import read_bytes
 
 __all__ = [
     "MAX_DIMENSIONS",
@@ -26,7 +28,8 @@ __all__ = [
     "check_shape",
     "check_total",
     "is_kernel",
-    "open_npy",
+    "read_file",
+    "read_npy",
 ]
 
 MAX_DIMENSIONS = 8
@@ -100,10 +103,23 @@ def as_float32(entry: str, array: NDArray[np.generic]) -> NDArray[np.float32] | 
     return result
 
 
-def open_npy(entry: str, content: bytes, remedy: str) -> tuple[memoryview, tuple[int, ...], bool, np.dtype[Any]]:
-    """Return an .npy file's data, shape, whether it is in Fortran's order, and type. The data is not checked.
+def read_file(path: Path, most: int, remedy: str) -> bytes:
+    """Return the bytes of a regular file of at most `most` bytes. Raises CheckpointError, which ends with `remedy`."""
+    try:
+        size, plain = path.stat().st_size, path.is_file()
+        if plain and size <= most:
+            return read_bytes(path, most)
+        fault = f"has {size} bytes, more than {most >> 20} MiB" if plain else "is no file"
+    except OSError as error:
+        fault = f"cannot be read: {error.strerror or error}"
+    raise CheckpointError(f"{path.name} {fault}; {remedy}")
 
-    Raises CheckpointError, which ends with `remedy`, if the header is damaged (numpy/lib/_format_impl.py).
+
+def read_npy(entry: str, content: bytes, kinds: str, remedy: str) -> NDArray[Any]:
+    """Return the array in an .npy file (numpy/lib/_format_impl.py).
+
+    Raises CheckpointError, which ends with `remedy`, for a damaged header and for a type whose kind is none of `kinds`:
+    arrays of objects are pickles.
     """
     stream = io.BytesIO(content)
     try:
@@ -112,7 +128,13 @@ def open_npy(entry: str, content: bytes, remedy: str) -> tuple[memoryview, tuple
         shape, fortran, dtype = read(stream)
     except (ValueError, SyntaxError, RecursionError, MemoryError, OverflowError) as error:
         raise CheckpointError(f"entry {entry!r} has a damaged header ({str(error)[:100]}); {remedy}") from None
-    return stream.getbuffer()[stream.tell() :], shape, fortran, dtype
+    if dtype.kind not in kinds or not dtype.itemsize:
+        what = "is pickled, and would run code when loaded" if dtype.hasobject else f"holds {dtype}, which is not read"
+        raise CheckpointError(f"entry {entry!r} {what}; {remedy}")
+    raw = stream.getbuffer()[stream.tell() :]
+    shape = check_shape(entry, shape, dtype.itemsize, len(raw))
+    array = np.frombuffer(raw, dtype, prod(shape))
+    return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
 
 
 class Zip:

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.export.graph import Graph
+from spinescore.export.keras_check import KERAS_EPSILON
 from spinescore.runtime.errors import CheckpointError
 
-__all__ = ["KERAS_EPSILON", "TORCH_EPSILON", "Weights", "conv_norm", "residual"]
+__all__ = ["TORCH_EPSILON", "Weights", "conv_norm", "residual"]
 
 TORCH_EPSILON = 1e-5  # the default of torch.nn.BatchNorm2d, which neither architecture changes
-KERAS_EPSILON = 1.001e-5
 
 Array64 = NDArray[np.float64]
 

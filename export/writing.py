@@ -14,9 +14,10 @@ import numpy as np
 import onnx
 
 from spinescore.export.folder import write_synced
+from spinescore.export.keras_check import KERAS_EPSILON
 from spinescore.export.sources import Network
 from spinescore.export.trial import Trial
-from spinescore.export.weights import KERAS_EPSILON, TORCH_EPSILON
+from spinescore.export.weights import TORCH_EPSILON
 from spinescore.runtime.acceptance.comparison import PointAgreement
 from spinescore.runtime.engines.half import HALF_MAX
 from spinescore.runtime.manifest import CLASSES, PRECISIONS
