@@ -8,8 +8,7 @@ still stay within 0..1.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -45,8 +44,7 @@ def probe_pictures(channels: int, height_px: int, width_px: int) -> Floats:
     return np.concatenate([*ordinary, *far]).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class _Groups:
+class _Groups(NamedTuple):
     """Outputs (N, n) in groups of `size` with the constant sum `total`: neighbours, or every (n / size)-th."""
 
     size: int
@@ -70,11 +68,16 @@ def cut_to_logits(
     confined = _within(finite)
     if groups is None and not confined and not (kinds and set(kinds) <= set(_BOUNDED)):
         return ()
-    at_end = f"{name}: the network gives {_described(groups, confined, kinds)}"
     if groups is None:
+        values = "values within 0..1, as a sigmoid does" if confined else "bounded values"
+        end = f" (it ends in {', '.join(kinds)})" if kinds else ""
         raise CheckpointError(
-            f"{at_end}. Bundles hold raw logits, whose softmax is the grades' probabilities. {_RETRAIN}"
+            f"{name}: the network gives {values}{end}. Bundles hold raw logits, whose softmax is the grades' "
+            f"probabilities. {_RETRAIN}"
         )
+    order = "" if groups.neighbours else ", grade by grade"
+    sums = f"groups of {groups.size} outputs that sum to {groups.total:.4g}{order}"
+    at_end = f"{name}: the network gives probabilities: {sums}"
     if not groups.neighbours or groups.size not in (grades, answers.shape[1]):
         raise CheckpointError(f"{at_end}; read are groups of {grades}, corner by corner. {_RETRAIN}")
     if not nodes or not set(kinds) <= set(_SOFTMAX):
@@ -128,9 +131,7 @@ def _within(values: Floats) -> bool:
 def _groups(values: Floats) -> _Groups | None:
     """Return the groups of outputs whose sum is the same for every picture; None if there are none."""
     outputs = values.shape[1]
-    if values.min() < -_CLOSE * max(1.0, float(values.max())):
-        return None
-    if not np.ptp(values, axis=0).any():
+    if values.min() < -_CLOSE * max(1.0, float(values.max())) or not np.ptp(values, axis=0).any():
         return None
     for size in (size for size in range(2, outputs + 1) if outputs % size == 0):
         for neighbours in (True, False):
@@ -139,14 +140,6 @@ def _groups(values: Floats) -> _Groups | None:
             if sums.max() > 0 and np.ptp(sums) <= _CLOSE * sums.max():
                 return _Groups(size, float(sums.mean()), neighbours)
     return None
-
-
-def _described(groups: _Groups | None, confined: bool, kinds: list[str]) -> str:
-    if groups is not None:
-        order = "" if groups.neighbours else ", grade by grade"
-        return f"probabilities: groups of {groups.size} outputs that sum to {groups.total:.4g}{order}"
-    end = f" (it ends in {', '.join(kinds)})" if kinds else ""
-    return f"{'values within 0..1, as a sigmoid does' if confined else 'bounded values'}{end}"
 
 
 def _last_nodes(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:

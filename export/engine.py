@@ -70,7 +70,9 @@ def build_engines(bundle: Bundle, options: BuildOptions, say: Callable[[str], No
     trt = import_flavour(options.flavour)
     gpu = first_gpu()
     _check_options(trt, options, gpu)
-    folder = engine_home(bundle.folder) / _target_name(trt, options, gpu)
+    compatible = options.version_compatible or options.hardware != "this"
+    target = target_name(options.flavour, trt.__version__, options.targets or _capabilities(gpu), compatible)
+    folder = engine_home(bundle.folder) / target
     batches, paths = network_batches(bundle.manifest, options.precision), []
     if options.precision == "int8" and not any(engine_precision(name) == "int8" for name in batches):
         raise EngineError(
@@ -276,11 +278,6 @@ def _check_options(trt: Any, options: BuildOptions, gpu: Gpu | None) -> None:
             f"{options.flavour} {trt.__version__} cannot build for all GPUs of one compute capability, "
             "as later versions do; leave --hardware same-compute-capability out, or update TensorRT."
         )
-
-
-def _target_name(trt: Any, options: BuildOptions, gpu: Gpu | None) -> str:
-    compatible = options.version_compatible or options.hardware != "this"
-    return target_name(options.flavour, trt.__version__, options.targets or _capabilities(gpu), compatible)
 
 
 def _capabilities(gpu: Gpu | None) -> tuple[str, ...]:

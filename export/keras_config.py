@@ -147,19 +147,18 @@ def _open(
             f"the model {'/'.join(path) or entry.get('name', '')!r} is a {_kind_of(entry)}, a class of its own"
         )
     chain = _kind_of(entry) == "Sequential"
-    if not chain:
-        for side in ("input", "output"):
-            ends = list(_references(model.get(f"{side}_layers")))
-            if len(ends) != 1:
-                raise _refused(
-                    f"the model {str(model.get('name', ''))!r} has {len(ends)} {side}s ({_shown(ends)}), not one"
-                )
+    for side in () if chain else ("input", "output"):
+        ends = list(_references(model.get(f"{side}_layers")))
+        if len(ends) != 1:
+            raise _refused(
+                f"the model {str(model.get('name', ''))!r} has {len(ends)} {side}s ({_shown(ends)}), not one"
+            )
     outputs: dict[str, str | None] = {}
     last = source
     for layer in model["layers"]:
         inner = model_in(layer)
-        name = layer_of(layer).name if inner is None else layer.get("name") or inner.get("name") or layer["class_name"]
-        name = str(name)
+        named = layer_of(layer).name if inner is None else layer.get("name") or inner.get("name")
+        name = str(named or layer["class_name"])
         if name in outputs:
             raise _refused(f"two layers are called {name!r}")
         if _kind_of(layer) == _INPUT and source is not None:
@@ -192,25 +191,23 @@ def _sources(entry: dict[str, Any], name: str, outputs: dict[str, str | None]) -
     calls = calls if isinstance(calls, list) else []
     if _kind_of(entry) == _INPUT and not calls:
         return []
+    layer, keys = f"layer {name!r} ({_kind_of(entry)})", []
     if len(calls) != 1:
-        raise _refused(f"layer {name!r} ({_kind_of(entry)}) is called {len(calls)} times, not once")
+        raise _refused(f"{layer} is called {len(calls)} times, not once")
     call = calls[0]
-    keys: list[str] = []
     for tensor, arguments in _call_3(call, name) if isinstance(call, dict) else _call_2(call, name):
         for argument, value in arguments.items():
             if (argument, value) not in _NEUTRAL and value is not None:
                 shown = "an argument of its own" if isinstance(value, (dict, list)) else f"{argument}={str(value)[:40]}"
-                raise _refused(f"layer {name!r} ({_kind_of(entry)}) is called with {shown}")
+                raise _refused(f"{layer} is called with {shown}")
         if tensor is None:
             continue
         source, _, number = tensor  # the node's number counts calls outside of this model too
         if number != 0:
-            raise _refused(f"layer {name!r} ({_kind_of(entry)}) takes another than the first output of {source!r}")
+            raise _refused(f"{layer} takes another than the first output of {source!r}")
         key = outputs.get(source) if isinstance(source, str) else None
         if key is None:
-            raise _refused(
-                f"layer {name!r} ({_kind_of(entry)}) takes {str(source)[:40]!r}, which does not come before it"
-            )
+            raise _refused(f"{layer} takes {str(source)[:40]!r}, which does not come before it")
         keys.append(key)
     return keys
 

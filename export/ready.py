@@ -118,7 +118,9 @@ def _free_size(model: onnx.ModelProto, path: Path, channels: int, sizes: Sequenc
 
 def _only_input(model: onnx.ModelProto, path: Path) -> str:
     """Return the name of the one input. Refuses several inputs or outputs, and ends that are not float32."""
-    inputs, outputs = _real_inputs(model.graph), list(model.graph.output)
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    outputs = list(model.graph.output)
     if len(inputs) != 1 or len(outputs) != 1:
         names = ", ".join(value.name for value in (*inputs, *outputs))
         first = inputs[0].name if inputs else "INPUT"
@@ -192,11 +194,6 @@ def _check_operators(model: onnx.ModelProto, path: Path) -> None:
     del model.opset_import[:]
     model.opset_import.append(helper.make_opsetid("", opset))
     model.ir_version = min(max(model.ir_version, 4), _NEWEST_IR)
-
-
-def _real_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
-    constants = {tensor.name for tensor in graph.initializer}
-    return [value for value in graph.input if value.name not in constants]
 
 
 def _dimensions(value: onnx.ValueInfoProto) -> list[int]:

@@ -16,10 +16,10 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from spinescore.export.graph import without_initializers, without_weights
 from spinescore.export.sessions import Images, map_batches, open_session, run_session
 from spinescore.runtime.acceptance.comparison import difference_of_range
 from spinescore.runtime.engines.half import HALF_MAX, HalfReport, LayerMax, float_names, to_half
+from spinescore.runtime.engines.onnxgraph import without_initializers, without_weights
 from spinescore.runtime.errors import CheckpointError
 
 __all__ = [

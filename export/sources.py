@@ -71,10 +71,8 @@ class Network:
     def fit(self, images: Images) -> onnx.ModelProto:
         """Return the FP32 graph; a synthetic one is fitted to normalised `images` (N, C, H, W) at the first call."""
         if self.model is None:
-            images = images.scales[0] if isinstance(images, ScaledImages) else images
-            fitted = (
-                fit_localizer(self.tensors, images) if self.kind == "localizer" else fit_grader(self.tensors, images)
-            )
+            fit = fit_localizer if self.kind == "localizer" else fit_grader
+            fitted = fit(self.tensors, images.scales[0] if isinstance(images, ScaledImages) else images)
             self.model = _build(self.kind, fitted, self.size)
             self.provenance["parameters"] = parameters_of(self.model)
         return self.model

@@ -249,7 +249,7 @@ def test_small_differences_are_refused_too(localizer):
         ({"images": lambda a: np.where(a == a, np.nan, a)}, "goes from nan"),
         ({"images": lambda a: a.astype(np.int64)}, "of type int64"),
         ({"images": lambda a: a.astype(object)}, "would run code"),
-        ({"images": lambda a: a.astype(complex)}, "of type complex128"),
+        ({"images": lambda a: a.astype(complex)}, "holds complex128"),
         ({"outputs": lambda a: a.argmax(1)}, "too coarse"),
         ({"outputs": lambda a: a.astype(np.float16)}, "too coarse"),
         ({"outputs": lambda a: a[:, :11]}, "the network gives (8, 12, 16, 8)"),
