@@ -194,7 +194,7 @@ def _manifest(document: Document, networks: Sequence[Network], files: Mapping[st
 def _warnings(trials: Sequence[Trial], strict: bool) -> list[str]:
     warnings = []
     for trial in trials:
-        stem = trial.network.stem
+        stem, half = trial.network.stem, trial.half
         warnings += [f"{stem}: {warning}" for warning in trial.network.warnings]
         if trial.shows_one_picture:
             warnings.append(
@@ -205,16 +205,11 @@ def _warnings(trials: Sequence[Trial], strict: bool) -> list[str]:
             if strict:
                 raise CheckpointError(f"{stem}: no INT8: {trial.int8.fault}; export without strict, or without INT8")
             warnings.append(f"{stem}: written without INT8: {trial.int8.fault}")
-        if trial.half is None:
-            continue
-        if trial.half.fault:
+        if half is not None and half.fault:
             if strict:
-                raise CheckpointError(
-                    f"{stem}: no half precision: {trial.half.fault}; export without strict for FP32 alone"
-                )
-            warnings.append(f"{stem}: written in FP32 alone: {trial.half.fault}")
-        flushed = trial.half.weights.flushed if trial.half.weights else ()
-        if flushed:
+                raise CheckpointError(f"{stem}: no half precision: {half.fault}; export without strict for FP32 alone")
+            warnings.append(f"{stem}: written in FP32 alone: {half.fault}")
+        if half is not None and half.weights is not None and (flushed := half.weights.flushed):
             worst = max(flushed, key=lambda layer: layer.count / layer.total)
             count = sum(layer.count for layer in flushed)
             warnings.append(

@@ -27,6 +27,7 @@ _PICTURES = 8
 _CLOSER = 20  # a mistake explains the difference if it makes it this many times smaller
 _NEAR = 1e-2  # and at most this large
 _UNCHANGED = ("", "")
+_MOVES = (("right", 0, 1), ("left", 0, -1), ("down", 1, 0), ("up", -1, 0))  # in words, pixels down and to the right
 
 Array = NDArray[np.float64]
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std of grey 0..1, per channel
@@ -57,10 +58,9 @@ def explain(
         for changed, expected, mistake, remedy in _readings(network, few, output):
             words = [part for part in (way.mistake, mistake) if part]
             rest = difference_of_range(expected, changed)
-            if not words or not rest <= enough:
-                continue
-            remedies = " ".join(part for part in (way.remedy, remedy) if part)
-            (singles if len(words) == 1 else pairs).append(Explanation(" and ".join(words), remedies, rest))
+            if words and rest <= enough:
+                remedies = f"{way.remedy} {remedy}".strip()
+                (singles if len(words) == 1 else pairs).append(Explanation(" and ".join(words), remedies, rest))
         if any(number == 0 or one.difference <= tolerance for one in singles):  # if number is 0, the pictures are right
             break
     return min(singles or pairs, key=lambda one: one.difference, default=None)
@@ -79,12 +79,9 @@ def _readings(network: Network, reference: Reference, output: Array) -> Iterator
 
 
 def _kinds(reference: Reference, output: Array) -> Iterator[tuple[Array, Array, str, str]]:
-    probabilities = softmax(output)
-    if reference.kind == "probabilities":
-        yield output, reference.outputs, "logits where probabilities are said", 'Save kind="logits" in REF.'
-    else:
-        remedy = 'Save kind="probabilities" in REF.'
-        yield probabilities, reference.outputs, "probabilities where logits are said", remedy
+    probabilities, said = softmax(output), reference.kind
+    other, changed = ("logits", output) if said == "probabilities" else ("probabilities", probabilities)
+    yield changed, reference.outputs, f"{other} where {said} are said", f'Save kind="{other}" in REF.'
     if output.shape[1] == 2 * ONE_CORNER:
         remedy = 'spinescore takes it over each corner\'s four; save the outputs before it, with kind="logits".'
         yield softmax(output, output.shape[1]), reference.outputs, "one softmax over all 8 outputs", remedy
@@ -106,12 +103,9 @@ def _orders(network: Network, expected: Array, output: Array) -> Iterator[tuple[
     if columns is None:
         return
     names = CLASSES[network.outputs]
-    raw = [""] * len(names)  # the class of each of the network's outputs, if REF is in the stated order
     stated = network.classes or names
-    to_raw = [stated.index(name) for name in names]
-    for place, column in enumerate(columns):
-        raw[to_raw[column]] = names[place]
-    listed = ", ".join(f'"{name}"' for name in raw)
+    meant = {stated.index(names[column]): name for column, name in zip(columns, names, strict=True)}
+    listed = ", ".join(f'"{meant[output]}"' for output in range(len(names)))  # if REF is in the stated order
     remedy = (
         "Save the outputs in the network's own order. If the order in REF is the one that is meant, state that of the "
         f"network in the --manifest file: [grader.classes] {network.role} = [{listed}]."
@@ -133,9 +127,9 @@ def _heatmaps(expected: Array, output: Array) -> Iterator[tuple[Array, Array, st
         "Save the heatmaps without any shift (the official HRNet's TEST.SHIFT_HEATMAP), and state where heatmap pixels "
         "lie by localizer.align in the --manifest file."
     )
-    for name, down, right in (("right", 0, 1), ("left", 0, -1), ("down", 1, 0), ("up", -1, 0)):
+    for words, down, right in _MOVES:
         inner, outer = _overlap(output, down, right), _overlap(expected, -down, -right)
-        yield inner, outer, f"heatmaps moved by one pixel {name}", remedy
+        yield inner, outer, f"heatmaps moved by one pixel {words}", remedy
 
 
 def _overlap(heatmaps: Array, down: int, right: int) -> Array:
@@ -185,30 +179,29 @@ def _normalisations(network: Network, size: NetworkInput) -> Iterator[_Input]:
 
 def _usual(size: NetworkInput) -> dict[str, Normalisation]:
     """Return the usual normalisations for the input's channels, by their description."""
+
+    def in_all(mean: float, std: float) -> Normalisation:
+        return (mean,) * size.channels, (std,) * size.channels
+
     imagenet, caffe = USUAL["imagenet"], USUAL["caffe"]
     usual = {"the channels in the opposite order (BGR for RGB)": (size.mean[::-1], size.std[::-1])}
     if size.channels == 3:
         usual["ImageNet's mean and std, in the order BGR"] = (imagenet[0][::-1], imagenet[1][::-1])
         usual["Keras' 'caffe' means, in the order RGB"] = (caffe[0][::-1], caffe[1])
     else:
-        count = size.channels
-        means = [(sum(values) / 3,) * count for pair in (imagenet, caffe) for values in pair]
-        imagenet, caffe = (means[0], means[1]), (means[2], means[3])
-        usual["ImageNet's mean 0.485 and std 0.229"] = ((0.485,) * count, (0.229,) * count)
-    usual["ImageNet's mean and std of grey 0..1 (RGB)"] = imagenet
-    usual["Keras' 'caffe' normalisation (BGR, 0..255 minus the means)"] = caffe
-    for words, mean, std in (
-        ("no normalisation (grey 0..1)", 0.0, 1.0),
-        ("no normalisation (grey 0..255)", 0.0, 1 / 255),
-        ("grey brought to -1..1", 0.5, 0.5),
-    ):
-        usual[words] = ((mean,) * size.channels, (std,) * size.channels)
-    for words, (mean_of, std_of) in (
-        ("ImageNet's mean and std", imagenet),
-        ("the stated mean and std", (size.mean, size.std)),
-    ):
-        undivided = tuple(value / 255 for value in mean_of), tuple(value / 255 for value in std_of)
-        usual[f"{words} taken of grey 0..255 (not divided by 255)"] = undivided
+        imagenet, caffe = (in_all(sum(mean) / 3, sum(std) / 3) for mean, std in (imagenet, caffe))
+        usual["ImageNet's mean 0.485 and std 0.229"] = in_all(0.485, 0.229)
+    usual |= {
+        "ImageNet's mean and std of grey 0..1 (RGB)": imagenet,
+        "Keras' 'caffe' normalisation (BGR, 0..255 minus the means)": caffe,
+        "no normalisation (grey 0..1)": in_all(0.0, 1.0),
+        "no normalisation (grey 0..255)": in_all(0.0, 1 / 255),
+        "grey brought to -1..1": in_all(0.5, 0.5),
+    }
+    undivided = {"ImageNet's mean and std": imagenet, "the stated mean and std": (size.mean, size.std)}
+    for words, (mean, std) in undivided.items():
+        divided = tuple(value / 255 for value in mean), tuple(value / 255 for value in std)
+        usual[f"{words} taken of grey 0..255 (not divided by 255)"] = divided
     return usual
 
 
@@ -235,7 +228,7 @@ def _geometries(network: Network, size: NetworkInput) -> Iterator[_Input]:
         f"{remedy} If the network pads its first convolution on one side alone (TensorFlow's 'same'), export it to "
         "ONNX with tf2onnx and give that file."
     )
-    for words, down, right in (("right", 0, 1), ("left", 0, -1), ("down", 1, 0), ("up", -1, 0)):
+    for words, down, right in _MOVES:
         mistake = f"pictures moved by one pixel {words}"
         yield _Input(mistake, aligned, size, partial(_moved, down=down, right=right))
 
@@ -254,15 +247,12 @@ def _of_each_picture(network: Network, size: NetworkInput) -> Iterator[_Input]:
         f"[{network.kind}.input] mean = {[0.0] * size.channels}, std = {[1.0] * size.channels}."
     )
     plain = replace(size, mean=(0.0,) * size.channels, std=(1.0,) * size.channels)
-    yield _Input("each picture brought to mean 0 and std 1 by itself", remedy, plain, _standardised)
-    yield _Input("each picture stretched to 0..1 by itself", remedy, plain, _stretched)
 
+    def standardised(grey: Array) -> Array:
+        return np.asarray((grey - grey.mean((1, 2), keepdims=True)) / grey.std((1, 2), keepdims=True))
 
-def _standardised(grey: Array) -> Array:
-    mean, std = grey.mean(axis=(1, 2), keepdims=True), grey.std(axis=(1, 2), keepdims=True)
-    return np.asarray((grey - mean) / std)
+    def stretched(grey: Array) -> Array:
+        return np.asarray((grey - grey.min((1, 2), keepdims=True)) / np.ptp(grey, (1, 2), keepdims=True))
 
-
-def _stretched(grey: Array) -> Array:
-    least, most = grey.min(axis=(1, 2), keepdims=True), grey.max(axis=(1, 2), keepdims=True)
-    return np.asarray((grey - least) / (most - least))
+    yield _Input("each picture brought to mean 0 and std 1 by itself", remedy, plain, standardised)
+    yield _Input("each picture stretched to 0..1 by itself", remedy, plain, stretched)
