@@ -23,7 +23,7 @@ from spinescore.export.keras import read_h5, read_keras
 from spinescore.export.keras_advice import from_checkpoint, from_saved_model
 from spinescore.export.keras_config import KerasLayer
 from spinescore.export.torchfiles import LEGACY_MAGIC, is_torch, read_legacy, read_zip
-from spinescore.export.untrusted import Zip, array_from, as_float32, check_shape, read_file, read_npy
+from spinescore.export.untrusted import Zip, array_from, as_float32, check_shape, naming, read_file, read_npy
 from spinescore.export.weight_sets import Architecture, Chosen, Entry, Loader, Tensors, choose_weights
 from spinescore.runtime.errors import CheckpointError
 from spinescore.runtime.files import open_regular
@@ -86,17 +86,14 @@ def read_checkpoint(path: str | Path, key: str = "", architecture: Architecture 
     path = Path(path)
     _refuse_tensorflow(path)
     data = read_file(path, MAX_FILE_BYTES, "give the file with the trained weights")
-    try:
-        kind, chosen, layers = _read(data, key, architecture)
+    with naming(path.name):
+        try:
+            kind, chosen, layers = _read(data, key, architecture)
+        except _DAMAGED as error:
+            detail = str(error)[:200] or type(error).__name__
+            raise CheckpointError(f"the file is damaged ({detail}); get it again, or save the weights again") from None
         if not chosen.tensors:
             raise CheckpointError("the file holds no floating-point tensor; give the file with the trained weights")
-    except CheckpointError as error:
-        raise CheckpointError(f"{path.name}: {error}") from None
-    except _DAMAGED as error:
-        detail = str(error)[:200] or type(error).__name__
-        raise CheckpointError(
-            f"{path.name}: the file is damaged ({detail}); get it again, or save the weights again"
-        ) from None
     digest, tensors = hashlib.sha256(data).hexdigest(), chosen.tensors
     keras = kind.startswith("keras") or any("/" in name for name in tensors)
     framework: Literal["keras", "torch"] = "keras" if keras else "torch"

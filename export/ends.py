@@ -52,9 +52,7 @@ class _Groups(NamedTuple):
     neighbours: bool
 
 
-def cut_to_logits(
-    model: onnx.ModelProto, answers: Floats, grades: int, run: Callable[[], Floats], name: str
-) -> tuple[str, ...]:
+def cut_to_logits(model: onnx.ModelProto, answers: Floats, grades: int, run: Callable[[], Floats]) -> tuple[str, ...]:
     """Cut `model` in place so that it gives raw logits; return notes on the change.
 
     `answers` (N, n) are its outputs for the probes, `grades` is the number of a corner's grades among n outputs, and
@@ -72,12 +70,12 @@ def cut_to_logits(
         values = "values within 0..1, as a sigmoid does" if confined else "bounded values"
         end = f" (it ends in {', '.join(kinds)})" if kinds else ""
         raise CheckpointError(
-            f"{name}: the network gives {values}{end}. Bundles hold raw logits, whose softmax is the grades' "
+            f"the network gives {values}{end}. Bundles hold raw logits, whose softmax is the grades' "
             f"probabilities. {_RETRAIN}"
         )
     order = "" if groups.neighbours else ", grade by grade"
     sums = f"groups of {groups.size} outputs that sum to {groups.total:.4g}{order}"
-    at_end = f"{name}: the network gives probabilities: {sums}"
+    at_end = f"the network gives probabilities: {sums}"
     if not groups.neighbours or groups.size not in (grades, answers.shape[1]):
         raise CheckpointError(f"{at_end}; read are groups of {grades}, corner by corner. {_RETRAIN}")
     if not nodes or not set(kinds) <= set(_SOFTMAX):
@@ -94,7 +92,7 @@ def cut_to_logits(
     return (note,) if groups.size == grades else (note, f"it was one {kinds[0]} over all {groups.size} outputs")
 
 
-def check_heatmaps(heatmaps: Floats, stated: bool, name: str) -> tuple[str, ...]:
+def check_heatmaps(heatmaps: Floats, stated: bool) -> tuple[str, ...]:
     """Return notes on heatmaps (N, ..) that stay within 0..1; refuse them unless their least confidence is `stated`."""
     finite = heatmaps[np.isfinite(heatmaps).reshape(len(heatmaps), -1).all(1)]
     if not _within(finite):
@@ -105,7 +103,7 @@ def check_heatmaps(heatmaps: Floats, stated: bool, name: str) -> tuple[str, ...]
     if stated:
         return (f"the heatmaps end in {kind} and are taken as they are, as the manifest states min_confidence",)
     raise CheckpointError(
-        f"{name}: the heatmaps stay within 0..1 whatever the picture, as {kind} at the end gives; then a peak is no "
+        f"the heatmaps stay within 0..1 whatever the picture, as {kind} at the end gives; then a peak is no "
         "measure of confidence unless the network was trained so. Export it without that end if it was trained "
         "without; else state localizer.min_confidence, the least peak to trust, in the file that --manifest names"
     )

@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 from spinescore.export.defaults import input_size
 from spinescore.export.resnet152 import head_of
 from spinescore.export.sources import Kind, Network, open_network, split_sources
+from spinescore.export.untrusted import naming
 from spinescore.runtime.errors import BundleError, CheckpointError
 from spinescore.runtime.manifest import CLASSES
 from spinescore.runtime.manifest.localizer import NAME_RULE, is_alternative_name
@@ -69,10 +70,8 @@ def open_graders(text: str, overrides: Document) -> tuple[str, list[Network]]:
     heads = []
     for network in networks:
         source = network.provenance["source"]
-        try:
+        with naming(source):
             head = head_of(network.outputs)
-        except CheckpointError as error:
-            raise CheckpointError(f"{source}: {error}") from None
         heads.append(head)
         fits = head in ("corners4", "corner4") if network.role == "corners" else head == network.role
         if not fits:
@@ -89,12 +88,10 @@ def open_graders(text: str, overrides: Document) -> tuple[str, list[Network]]:
 def _open(text: str, keys: tuple[str, str], kind: Kind, overrides: Document) -> list[Network]:
     """Open one network, or one for each of `keys`. An error names its key: two files may have the same name."""
     size = input_size(overrides, kind)
-    networks, role = list[Network](), ""
-    try:
-        for role, source in split_sources(text, keys).items():
+    networks = []
+    for role, source in split_sources(text, keys).items():
+        with naming(role):
             networks.append(open_network(source, kind, role or ("corners" if kind == "grader" else ""), size))
-    except CheckpointError as error:
-        raise CheckpointError(f"{role}: {error}" if role else str(error)) from None
     return networks
 
 

@@ -11,7 +11,7 @@ import onnx
 import onnx.inliner
 from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, external_data_helper, helper
 
-from spinescore.export.untrusted import read_file
+from spinescore.export.untrusted import naming, read_file
 from spinescore.runtime.errors import CheckpointError
 
 __all__ = ["load_model"]
@@ -32,14 +32,14 @@ def load_model(path: Path) -> tuple[onnx.ModelProto, bytes]:
         model = onnx.load_model_from_string(content)
     except Exception as error:  # protobuf's DecodeError; its class is not public
         raise CheckpointError(f"{path.name}: not an ONNX file, or truncated: {error}") from error
-    _inline(model, path)
-    for tensor in _tensors(model):
-        if external_data_helper.uses_external_data(tensor):
-            raise CheckpointError(
-                f"{path.name}: tensor {tensor.name or 'without a name'} of a node lies in another file; "
-                f"{_ONE_FILE.format(name=path.name)}"
-            )
-    return _without_functions(model, path.name), content
+    with naming(path.name):
+        _inline(model, path)
+        for tensor in _tensors(model):
+            if external_data_helper.uses_external_data(tensor):
+                label = tensor.name or "without a name"
+                one_file = _ONE_FILE.format(name=path.name)
+                raise CheckpointError(f"tensor {label} of a node lies in another file; {one_file}")
+        return _without_functions(model), content
 
 
 def _inline(model: onnx.ModelProto, path: Path) -> None:
@@ -52,20 +52,20 @@ def _inline(model: onnx.ModelProto, path: Path) -> None:
         place = {entry.key: entry.value for entry in tensor.external_data}
         location, length = place.get("location", ""), place.get("length")
         if not all(place.get(key, "0").isdecimal() for key in ("offset", "length")):
-            raise CheckpointError(f"{path.name}: tensor {tensor.name} has a damaged place; export the network again")
+            raise CheckpointError(f"tensor {tensor.name} has a damaged place; export the network again")
         if location not in files:
             files[location] = _beside(path, tensor.name, location)
         data, offset = files[location], int(place.get("offset", "0"))
-        size = _bytes_of(tensor, path)
+        size = _bytes_of(tensor)
         present = max(0, min(len(data) - offset, len(data) if length is None else int(length)))
         total += size
         if present < size or (present > size and length is not None):
             raise CheckpointError(
-                f"{path.name}: tensor {tensor.name} cannot be read from {location}: {present} bytes instead of "
+                f"tensor {tensor.name} cannot be read from {location}: {present} bytes instead of "
                 f"{size}; copy both files again"
             )
         if total > sum(map(len, files.values())):
-            raise CheckpointError(f"{path.name}: its tensors share bytes of {location}; it is damaged or forged")
+            raise CheckpointError(f"its tensors share bytes of {location}; it is damaged or forged")
         tensor.raw_data = data[offset : offset + size]
         tensor.data_location = TensorProto.DEFAULT
         del tensor.external_data[:]
@@ -76,19 +76,19 @@ def _beside(path: Path, tensor: str, location: str) -> bytes:
     source = path.parent / location
     if not plain or PurePosixPath(location).name != location or source.is_symlink():
         raise CheckpointError(
-            f"{path.name}: tensor {tensor} lies in {location!r}; only a file beside the model is read. With both files "
+            f"tensor {tensor} lies in {location!r}; only a file beside the model is read. With both files "
             f"in one folder {_ONE_FILE.format(name=path.name)}"
         )
-    return read_file(source, _MAX_BYTES, f"tensor {tensor} of {path.name} lies in it, copy both files")
+    return read_file(source, _MAX_BYTES, f"tensor {tensor} lies in it, copy both files")
 
 
-def _bytes_of(tensor: TensorProto, path: Path) -> int:
+def _bytes_of(tensor: TensorProto) -> int:
     try:
         item = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     except (KeyError, TypeError, ValueError):
         item = 0
     if item == 0 or min(tensor.dims, default=0) < 0:
-        raise CheckpointError(f"{path.name}: tensor {tensor.name} has a type or shape that weights do not have")
+        raise CheckpointError(f"tensor {tensor.name} has a type or shape that weights do not have")
     return int(prod(tensor.dims)) * item
 
 
@@ -113,7 +113,7 @@ def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
             graphs.extend(attribute.graphs)
 
 
-def _without_functions(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
+def _without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with its functions put in the place of their calls.
 
     Functions that call themselves, and those that multiply beyond any network, are refused first: the inliner of some
@@ -131,11 +131,11 @@ def _without_functions(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
     except CycleError as error:
         fault = f"cannot be put in place: {' calls '.join(name for _, name, _ in error.args[1])}"
     if fault:
-        raise CheckpointError(f"{source}: its functions {fault}; export the network again without functions")
+        raise CheckpointError(f"its functions {fault}; export the network again without functions")
     try:
         inlined: onnx.ModelProto = onnx.inliner.inline_local_functions(model)
     except Exception as error:  # the inliner's exceptions share no base class of its own
-        raise CheckpointError(f"{source}: its functions cannot be put in place: {error}") from error
+        raise CheckpointError(f"its functions cannot be put in place: {error}") from error
     return inlined
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.export.untrusted import Zip, read_file, read_npy
+from spinescore.export.untrusted import Zip, naming, read_file, read_npy
 from spinescore.runtime.errors import CheckpointError
 
 __all__ = ["Kind", "Reference", "read_reference"]
@@ -49,15 +49,13 @@ def read_reference(path: Path, size: tuple[int, int], outputs: tuple[int, ...], 
     `kind`, of a grader's outputs, overrides the file's own. Raises `CheckpointError`, which names file and entry.
     """
     data = read_file(path, MAX_FILE_BYTES, _WRITE)
-    try:
+    with naming(path.name):
         if not data.startswith(b"PK\x03\x04"):
             raise CheckpointError(f"it is no .npz file; {_WRITE}")
         archive = _opened(data)
         grey = _grey(_array(archive, "images", prod(size)), size)
         values = _outputs(_array(archive, "outputs", prod(outputs)), len(grey), outputs)
         kind = kind or _kind(archive, outputs)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path.name}: {error}") from None
     return Reference(path.name, hashlib.sha256(data).hexdigest(), len(data), grey, values, kind)
 
 

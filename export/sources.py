@@ -20,6 +20,7 @@ from spinescore.export.ready import read_ready
 from spinescore.export.resnet152 import build_resnet, is_keras_resnet
 from spinescore.export.sessions import Images, ScaledImages
 from spinescore.export.synthetic import PREFIX, Tensors, fit_grader, fit_localizer, parse_synthetic, random_tensors
+from spinescore.export.untrusted import naming
 from spinescore.runtime.errors import CheckpointError
 from spinescore.runtime.manifest import HEAD_OUTPUTS
 from spinescore.runtime.manifest.testtime import scaled_size
@@ -115,11 +116,8 @@ def open_network(source: str, kind: Kind, role: str, size: InputSize) -> Network
         return _ready(path, kind, role, size)
     checkpoint = read_checkpoint(path, key, "hrnet" if kind == "localizer" else "resnet")
     _refuse_exchanged(path.name, checkpoint.tensors, kind)
-    try:
+    with naming(f"{path.name} ({checkpoint.key})" if checkpoint.key else path.name):
         model = _build(kind, checkpoint.tensors, size, checkpoint.layers)
-    except CheckpointError as error:
-        within = f" ({checkpoint.key})" if checkpoint.key else ""
-        raise CheckpointError(f"{path.name}{within}: {error}") from None
     channels = _second_dimension(model.graph.input[0])
     if size.channels not in (None, channels):
         raise CheckpointError(

@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ __all__ = [
     "check_shape",
     "check_total",
     "is_kernel",
+    "naming",
     "read_file",
     "read_npy",
 ]
@@ -101,6 +103,15 @@ def as_float32(entry: str, array: NDArray[np.generic]) -> NDArray[np.float32] | 
             f"entry {entry!r} holds values that float32 cannot (beyond 3.4e38); it cannot be exported"
         )
     return result
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Put `name` and a colon before the message of every CheckpointError that is raised inside."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{name}: {error}" if name else str(error)) from error.__cause__
 
 
 def read_file(path: Path, most: int, remedy: str) -> bytes:
