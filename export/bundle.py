@@ -14,8 +14,7 @@ from spinescore.export.defaults import contract, named_in_faults, read_overrides
 from spinescore.export.folder import check_target, replaced_folder, write_synced
 from spinescore.export.golden import draw_phantoms, phantom_views, read_views
 from spinescore.export.networks import in_bundle_order, open_alternatives, open_graders, open_localizers
-from spinescore.export.proof import prove
-from spinescore.export.reference import Kind
+from spinescore.export.proof import Kind, prove
 from spinescore.export.sensitivity import Int8Result
 from spinescore.export.sessions import thread_count, workers
 from spinescore.export.sources import Network

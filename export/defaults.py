@@ -162,7 +162,7 @@ def contract(localizers: Mapping[str, Network], head: str, grader: Network, over
         )
     if overrides.get("grader", {}).get("head", head) != head:
         raise BundleError(
-            f"the manifest file says grader.head {overrides['grader']['head']!r}, but the network's outputs make {head}"
+            f"the manifest file says grader.head {overrides['grader']['head']!r}, the network's outputs make {head}"
         )
     document = _merged(document, overrides)
     for kind in _KINDS:
@@ -223,9 +223,7 @@ def _stated_preprocessing(fields: Mapping[str, Any], kind: str) -> Preprocessing
             instead = f"give numbers, or preprocessing instead of mean and std; known are {', '.join(USUAL)}"
             if fields[part] in USUAL:
                 instead = f'write preprocessing = "{fields[part]}" instead of mean and std'
-            raise BundleError(
-                f"{kind}.input.{part} is {fields[part]!r}, but it is a list of numbers, per channel; {instead}"
-            )
+            raise BundleError(f"{kind}.input.{part} is {fields[part]!r}, but it is a list, per channel; {instead}")
     if name is None:
         return "stated" if len(parts) == 2 else None
     if not isinstance(name, str) or name not in USUAL:
@@ -235,9 +233,7 @@ def _stated_preprocessing(fields: Mapping[str, Any], kind: str) -> Preprocessing
             "std, per channel in grey 0-1"
         )
     if parts:
-        raise BundleError(
-            f"{kind}.input has preprocessing and {parts[0]}; preprocessing stands for both, leave one out"
-        )
+        raise BundleError(f"{kind}.input has preprocessing and {parts[0]}, for which it stands; leave one out")
     return cast("Preprocessing", name)
 
 

@@ -92,9 +92,7 @@ def build_engines(bundle: Bundle, options: BuildOptions, say: Callable[[str], No
         try:
             store_engine(path, plan, sidecar)
         except OSError as error:
-            raise BundleError(
-                f"{path} cannot be written ({error.strerror}); copy the bundle to a folder of yours"
-            ) from error
+            raise BundleError(f"{path} cannot be written ({error.strerror}); copy the bundle elsewhere") from error
         paths.append(path)
         say(f"  {path}: {len(plan) / 1e6:.1f} MB in {seconds:.1f} s")
     return paths
@@ -286,9 +284,7 @@ def _capabilities(gpu: Gpu | None) -> tuple[str, ...]:
 
 def _checked(handle: Any, trt: Any, action: str) -> Any:
     if handle is None:
-        raise EngineError(
-            f"TensorRT could not {action}: {lines_of(trt)}. Check the GPU's driver and free memory, then try again."
-        )
+        raise EngineError(f"TensorRT could not {action}: {lines_of(trt)}. Check the GPU's driver and its free memory.")
     return handle
 
 

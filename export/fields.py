@@ -171,15 +171,11 @@ def commented_manifest() -> str:
         lines += ["", f"[{table}]"] if table else [""]
         for name, (value, meaning) in fields.items():
             lines += textwrap.wrap(meaning, _WIDTH, initial_indent="## ", subsequent_indent="## ")
-            lines += [f"# {line}" for line in _toml(name, value)]
+            if isinstance(value, list) and isinstance(value[0], dict):  # each table in it has a line
+                lines += [f"# {name} = [", *(f"#     {_value(item)}," for item in value), "# ]"]
+            else:
+                lines.append(f"# {name} = {_value(value)}")
     return "\n".join(lines) + "\n"
-
-
-def _toml(name: str, value: Any) -> list[str]:
-    """Return the field's lines. In a list of tables, each table has a line."""
-    if isinstance(value, list) and isinstance(value[0], dict):
-        return [f"{name} = [", *(f"    {_value(item)}," for item in value), "]"]
-    return [f"{name} = {_value(value)}"]
 
 
 def _value(value: Any) -> str:

@@ -83,15 +83,11 @@ class _Reader:
     def _object(self, address: int, path: str, depth: int) -> Group | Dataset:
         self._visit(address, path)
         if depth > _MAX_DEPTH:
-            raise CheckpointError(
-                f"entry {path!r} is nested more than {_MAX_DEPTH} deep; the file is damaged or forged"
-            )
+            raise CheckpointError(f"entry {path!r} is nested more than {_MAX_DEPTH} deep; it is damaged or forged")
         messages = self._messages(address, path)
         kinds = {kind for kind, _ in messages}
         if kinds & {0x02, 0x06}:
-            raise CheckpointError(
-                f"group {path or '/'!r} holds links that Keras does not write (external ones?); {_AGAIN}"
-            )
+            raise CheckpointError(f"group {path or '/'!r} has links that Keras does not write (external?); {_AGAIN}")
         attributes = self._attributes([body for kind, body in messages if kind == 0x0C], path)
         bodies = {kind: body for kind, body in messages if kind != 0x0C}
         if 0x11 in bodies:

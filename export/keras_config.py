@@ -52,7 +52,7 @@ def parse_config(text: str) -> dict[str, Any]:
         raise CheckpointError(f"the model's configuration is damaged ({error}); save the model again") from None
     if not isinstance(tree, dict) or model_in(tree) is None:
         raise CheckpointError(
-            f"the model's configuration lists no layers, as it is of a class of its own. {TO_FUNCTIONAL}"
+            f"the model's configuration lists no layers: it is of a class of its own. {TO_FUNCTIONAL}"
         )
     pending: list[Any] = [tree.get("config")]
     while pending:
@@ -143,16 +143,12 @@ def _open(
     """Add the layers of the model `entry`, whose input is layer `source`; return its end's key."""
     model = model_in(entry)
     if model is None or _kind_of(entry) not in _MODELS:
-        raise _refused(
-            f"the model {'/'.join(path) or entry.get('name', '')!r} is a {_kind_of(entry)}, a class of its own"
-        )
+        raise _refused(f"the model {'/'.join(path) or entry.get('name')!r} is a {_kind_of(entry)}, a class of its own")
     chain = _kind_of(entry) == "Sequential"
     for side in () if chain else ("input", "output"):
         ends = list(_references(model.get(f"{side}_layers")))
         if len(ends) != 1:
-            raise _refused(
-                f"the model {str(model.get('name', ''))!r} has {len(ends)} {side}s ({_shown(ends)}), not one"
-            )
+            raise _refused(f"the model {str(model.get('name', ''))!r} has {len(ends)} {side}s ({_shown(ends)}), not 1")
     outputs: dict[str, str | None] = {}
     last = source
     for layer in model["layers"]:

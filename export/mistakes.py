@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.export.defaults import USUAL
 from spinescore.export.ends import ONE_CORNER, softmax
-from spinescore.export.reference import Reference
 from spinescore.export.sessions import Change, Runner
 from spinescore.export.sources import Network
 from spinescore.runtime.acceptance.comparison import difference_of_range
@@ -43,21 +43,30 @@ class Explanation:
 
 
 def explain(
-    network: Network, runner: Runner, reference: Reference, size: NetworkInput, difference: float, tolerance: float
+    network: Network,
+    runner: Runner,
+    grey: Array,
+    expected: Array,
+    kind: str,
+    size: NetworkInput,
+    difference: float,
+    tolerance: float,
 ) -> Explanation | None:
-    """Return the mistake that makes `reference` fit, a single one before a pair; None if no usual one does.
+    """Return the mistake that makes the `expected` outputs fit, a single one before a pair; None if no usual one does.
 
-    `difference` is the difference of range as it is, `runner` runs the network.
+    `grey` are the pictures, `kind` the kind of the outputs, `difference` is the difference of range as it is.
     """
-    few = replace(reference, grey=reference.grey[:_PICTURES], outputs=reference.outputs[:_PICTURES])
     enough = max(tolerance, min(_NEAR, difference / _CLOSER))
     pairs: list[Explanation] = []
     singles: list[Explanation] = []
-    for number, way in enumerate(_inputs(network, reference, size)):
-        output = runner(few.grey, way.size, way.change)
-        for changed, expected, mistake, remedy in _readings(network, few, output):
+    ways = chain(
+        _normalisations(network, size), _depths(grey, size), _geometries(network, size), _by_picture(network, size)
+    )
+    for number, way in enumerate([_Input(*_UNCHANGED, size), *ways]):
+        output = runner(grey[:_PICTURES], way.size, way.change)
+        for changed, other, mistake, remedy in _readings(network, expected[:_PICTURES], kind, output):
             words = [part for part in (way.mistake, mistake) if part]
-            rest = difference_of_range(expected, changed)
+            rest = difference_of_range(other, changed)
             if words and rest <= enough:
                 remedies = f"{way.remedy} {remedy}".strip()
                 (singles if len(words) == 1 else pairs).append(Explanation(" and ".join(words), remedies, rest))
@@ -66,35 +75,36 @@ def explain(
     return min(singles or pairs, key=lambda one: one.difference, default=None)
 
 
-def _readings(network: Network, reference: Reference, output: Array) -> Iterator[tuple[Array, Array, str, str]]:
+def _readings(network: Network, expected: Array, kind: str, output: Array) -> Iterator[tuple[Array, Array, str, str]]:
     """Yield (the network's output, the reference's, mistake, remedy) for every way to read the outputs."""
     if network.kind == "localizer":
-        yield output, reference.outputs, *_UNCHANGED
-        yield from _heatmaps(reference.outputs, output)
+        yield output, expected, *_UNCHANGED
+        yield from _heatmaps(expected, output)
         return
-    usual = softmax(output) if reference.kind == "probabilities" else output
-    yield usual, reference.outputs, *_UNCHANGED
-    yield from _kinds(reference, output)
-    yield from _orders(network, reference.outputs, usual)
+    usual = softmax(output) if kind == "probabilities" else output
+    yield usual, expected, *_UNCHANGED
+    for changed, mistake, remedy in _kinds(kind, output):
+        yield changed, expected, mistake, remedy
+    yield from _orders(network, expected, usual)
 
 
-def _kinds(reference: Reference, output: Array) -> Iterator[tuple[Array, Array, str, str]]:
-    probabilities, said = softmax(output), reference.kind
+def _kinds(said: str, output: Array) -> Iterator[tuple[Array, str, str]]:
+    probabilities = softmax(output)
     other, changed = ("logits", output) if said == "probabilities" else ("probabilities", probabilities)
-    yield changed, reference.outputs, f"{other} where {said} are said", f'Save kind="{other}" in REF.'
+    yield changed, f"{other} where {said} are said", f'Save kind="{other}" in REF.'
     if output.shape[1] == 2 * ONE_CORNER:
         remedy = 'spinescore takes it over each corner\'s four; save the outputs before it, with kind="logits".'
-        yield softmax(output, output.shape[1]), reference.outputs, "one softmax over all 8 outputs", remedy
+        yield softmax(output, output.shape[1]), "one softmax over all 8 outputs", remedy
     with np.errstate(over="ignore", divide="ignore"):
         sigmoids, logarithms = 1 / (1 + np.exp(-output)), np.log(probabilities)
     remedy = 'Save the outputs before them, with kind="logits".'
     if np.isfinite(logarithms).all():
-        yield logarithms, reference.outputs, "logarithms of probabilities", remedy
+        yield logarithms, "logarithms of probabilities", remedy
     remedy = (
         'spinescore takes the softmax of a corner\'s outputs; save the outputs before the sigmoid, with kind="logits", '
         "and see that the training's loss was a softmax's."
     )
-    yield sigmoids, reference.outputs, "a sigmoid of each output", remedy
+    yield sigmoids, "a sigmoid of each output", remedy
 
 
 def _orders(network: Network, expected: Array, output: Array) -> Iterator[tuple[Array, Array, str, str]]:
@@ -159,15 +169,6 @@ class _Input:
     change: Change | None = None
 
 
-def _inputs(network: Network, reference: Reference, size: NetworkInput) -> Iterator[_Input]:
-    """Yield the manifest's own way, then every other one to try, the likelier first."""
-    yield _Input(*_UNCHANGED, size)
-    yield from _normalisations(network, size)
-    yield from _depths(reference, size)
-    yield from _geometries(network, size)
-    yield from _of_each_picture(network, size)
-
-
 def _normalisations(network: Network, size: NetworkInput) -> Iterator[_Input]:
     for words, (mean, std) in _usual(size).items():
         if np.allclose(mean, size.mean) and np.allclose(std, size.std):
@@ -205,9 +206,9 @@ def _usual(size: NetworkInput) -> dict[str, Normalisation]:
     return usual
 
 
-def _depths(reference: Reference, size: NetworkInput) -> Iterator[_Input]:
+def _depths(grey: Array, size: NetworkInput) -> Iterator[_Input]:
     """Yield pictures of 8, 10, 12 or 14 bits that were saved in a wider type."""
-    most = float(reference.grey.max())
+    most = float(grey.max())
     for bits in (8, 10, 12, 14):
         factor = 65535 / (2**bits - 1)
         if most * factor <= 1 + 1e-9:
@@ -240,7 +241,7 @@ def _moved(grey: Array, down: int, right: int) -> Array:
     return padded[:, 1 - down : 1 - down + height, 1 - right : 1 - right + width]
 
 
-def _of_each_picture(network: Network, size: NetworkInput) -> Iterator[_Input]:
+def _by_picture(network: Network, size: NetworkInput) -> Iterator[_Input]:
     """Yield normalisations by each picture's own grey values, which a manifest cannot state."""
     remedy = (
         "No manifest says that: put it into the network, export that to ONNX, and state "

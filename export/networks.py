@@ -31,7 +31,7 @@ def open_localizers(text: str, overrides: Document) -> list[Network]:
     networks = _open(text, ("cervical", "lumbar"), "localizer", overrides)
     if len({_kind(network) for network in networks}) > 1:
         raise CheckpointError(
-            f"the localizers of {text} differ in channels, heatmaps or preprocessing; both regions share one input"
+            f"the localizers of {text} differ in channels, heatmaps or preprocessing; they share one input"
         )
     return networks
 
@@ -53,7 +53,7 @@ def open_alternatives(texts: Sequence[str], localizers: Sequence[Network], overr
         alternatives[name] = [replace(network, alternative=name) for network in open_localizers(source, overrides)]
         if [network.role for network in alternatives[name]] != [network.role for network in localizers]:
             raise CheckpointError(
-                f"the alternative {name} must be given as the localizer is: one file, or cervical=FILE,lumbar=FILE"
+                f"the alternative {name} must be given as the localizer is: FILE, or cervical=FILE,lumbar=FILE"
             )
         if _kind(alternatives[name][0]) != _kind(localizers[0]):
             theirs, ours = (

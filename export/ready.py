@@ -152,9 +152,7 @@ def _answers(model: onnx.ModelProto, probes: NDArray[np.float32]) -> NDArray[np.
             f"does not run on a batch of {batch} pictures {probes.shape[1:]}: {error}. {_FREE_BATCH}"
         ) from error
     if answers.ndim < 2 or len(answers) != batch:
-        raise CheckpointError(
-            f"a batch of {batch} pictures gives {answers.shape}, not an answer for each. {_FREE_BATCH}"
-        )
+        raise CheckpointError(f"a batch of {batch} pictures gives {answers.shape}, not one answer each. {_FREE_BATCH}")
     if not np.isfinite(answers[:ORDINARY]).all():
         raise CheckpointError("gives NaN or infinity for ordinary pictures; are its weights those after training?")
     for number in range(0, ORDINARY, 2):

@@ -37,9 +37,7 @@ def head_of(outputs: int) -> Head:
     if outputs in HEADS:
         return HEADS[outputs]
     heads = ", ".join(f"{number} ({head})" for number, head in HEADS.items())
-    raise CheckpointError(
-        f"the grader has {outputs} outputs; known are {heads}. Replace its final layer and train it on corners"
-    )
+    raise CheckpointError(f"the grader has {outputs} outputs; known are {heads}. Train it with one of these")
 
 
 def is_keras_resnet(names: Iterable[str]) -> bool:
@@ -72,7 +70,9 @@ def build_resnet(
                 f"Keras model is another network. {TO_ONNX}"
             )
         check_resnet_relatives(weights)
-    graph = Graph("resnet", _input_channels(weights), height_px, width_px)
+    name, axis = ("conv1_conv/kernel", 2) if weights.keras else ("conv1.weight", 1)
+    stem = weights.shape(name)
+    graph = Graph("resnet", stem[axis] if len(stem) == 4 else 0, height_px, width_px)
     features = _keras_features(graph, weights) if weights.keras else _torch_features(graph, weights)
     head = _dense_layers(weights)
     weights.close()
@@ -92,14 +92,6 @@ def _refuse_v2(names: Iterable[str]) -> None:
             f"the weights are of a ResNet V2 ({before[0]}), which normalises before its convolutions; V1 is read. "
             f"{TO_ONNX}"
         )
-
-
-def _input_channels(weights: Weights) -> int:
-    name, axis = ("conv1_conv/kernel", 2) if weights.keras else ("conv1.weight", 1)
-    shape = weights.shape(name)
-    if len(shape) != 4:
-        raise CheckpointError(f"{weights.architecture}: tensor {name} has shape {shape}; expected 4 axes")
-    return shape[axis]
 
 
 def _torch_features(graph: Graph, weights: Weights) -> str:

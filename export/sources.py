@@ -16,7 +16,7 @@ from spinescore.export.checkpoints import Checkpoint, KerasLayer, read_checkpoin
 from spinescore.export.defaults import InputSize, Preprocessing, not_stated
 from spinescore.export.graph import free_size
 from spinescore.export.hrnet import build_hrnet
-from spinescore.export.ready import read_ready
+from spinescore.export.ready import Ready, read_ready
 from spinescore.export.resnet152 import build_resnet, is_keras_resnet
 from spinescore.export.sessions import Images, ScaledImages
 from spinescore.export.synthetic import PREFIX, Tensors, fit_grader, fit_localizer, parse_synthetic, random_tensors
@@ -127,16 +127,8 @@ def open_network(source: str, kind: Kind, role: str, size: InputSize) -> Network
     keras = kind == "grader" and is_keras_resnet(checkpoint.tensors)
     usual: tuple[Preprocessing, str] = ("caffe", "a Keras file") if keras else ("imagenet", "a PyTorch file")
     preprocessing, stated = _chosen(size, *usual)
-    provenance = {
-        "source": path.name,
-        "source_sha256": checkpoint.sha256,
-        "source_bytes": checkpoint.bytes,
-        **({"source_key": checkpoint.key} if checkpoint.key else {}),
-        "framework": checkpoint.framework,
-        "architecture": "HRNet" if kind == "localizer" else "ResNet",
-        "parameters": parameters_of(model),
-        "normalisation": stated,
-    }
+    architecture = "HRNet" if kind == "localizer" else "ResNet"
+    provenance = _provenance(path, checkpoint, checkpoint.framework, architecture, model, stated)
     outputs = _second_dimension(model.graph.output[0])
     network = Network(kind, role, size, channels, outputs, preprocessing, provenance, checkpoint.notes, model)
     network.warnings = _warnings_of_keras(checkpoint, size) if keras else ()
@@ -225,17 +217,24 @@ def _ready(path: Path, kind: Kind, role: str, size: InputSize) -> Network:
     if size.preprocessing is None:
         raise not_stated(path.name, kind, ready.channels)
     preprocessing, stated = _chosen(size, size.preprocessing, "")
-    producer = ready.model.producer_name
-    provenance = {
+    framework = f"ONNX by {ready.model.producer_name or 'an unnamed producer'}"
+    provenance = _provenance(path, ready, framework, "as in the ONNX file", ready.model, stated)
+    return Network(kind, role, size, ready.channels, ready.outputs, preprocessing, provenance, ready.notes, ready.model)
+
+
+def _provenance(
+    path: Path, file: Checkpoint | Ready, framework: str, architecture: str, model: onnx.ModelProto, stated: str
+) -> dict[str, Any]:
+    return {
         "source": path.name,
-        "source_sha256": ready.sha256,
-        "source_bytes": ready.bytes,
-        "framework": f"ONNX by {producer or 'an unnamed producer'}",
-        "architecture": "as in the ONNX file",
-        "parameters": parameters_of(ready.model),
+        "source_sha256": file.sha256,
+        "source_bytes": file.bytes,
+        **({"source_key": file.key} if isinstance(file, Checkpoint) and file.key else {}),
+        "framework": framework,
+        "architecture": architecture,
+        "parameters": parameters_of(model),
         "normalisation": stated,
     }
-    return Network(kind, role, size, ready.channels, ready.outputs, preprocessing, provenance, ready.notes, ready.model)
 
 
 def _second_dimension(end: onnx.ValueInfoProto) -> int:

@@ -94,13 +94,13 @@ def as_float32(entry: str, array: NDArray[np.generic]) -> NDArray[np.float32] | 
         raise CheckpointError(f"entry {entry!r} holds numbers of type {array.dtype}; save it as float32")
     if not np.isfinite(array).all():
         raise CheckpointError(
-            f"entry {entry!r} holds values that are not finite; the training diverged, or it is damaged"
+            f"entry {entry!r} holds values that are not finite; the training diverged or it is damaged"
         )
     with np.errstate(over="ignore", under="ignore"):
         result = np.array(array, np.float32, order="C")
     if not np.isfinite(result).all():
         raise CheckpointError(
-            f"entry {entry!r} holds values that float32 cannot (beyond 3.4e38); it cannot be exported"
+            f"entry {entry!r} holds values that float32 cannot (beyond 3.4e38), so it is not exported"
         )
     return result
 
@@ -161,9 +161,7 @@ class Zip:
         self.entries: dict[str, zipfile.ZipInfo] = {}
         for info in self._file.infolist():
             if info.filename in self.entries:
-                raise CheckpointError(
-                    f"entry {info.filename!r} stands twice in the zip archive; it is damaged or forged"
-                )
+                raise CheckpointError(f"entry {info.filename!r} stands twice in the archive; it is damaged or forged")
             if info.flag_bits & 0x1:
                 raise CheckpointError(f"entry {info.filename!r} is encrypted; save the file without a password")
             self.entries[info.filename] = info

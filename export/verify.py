@@ -120,7 +120,5 @@ def _run(bundle: Bundle, golden: GoldenNetwork) -> _Runs:
         files = ", ".join(golden.files.values())
         raise BundleError(f"{golden.name} ({files}) cannot be run ({brief(error)}); export the bundle again") from error
     if fp32.shape != golden.expected.shape:
-        raise BundleError(
-            f"{path.name} gives {fp32.shape}, the golden inputs expect {golden.expected.shape}; export again"
-        )
+        raise BundleError(f"{path.name} gives {fp32.shape}, the golden file has {golden.expected.shape}; export again")
     return _Runs(golden.expected, fp32, half, file)
