@@ -10,17 +10,14 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any, Literal
 
-from spinescore.export.classes import in_bundle_order
 from spinescore.export.defaults import contract, named_in_faults, read_overrides
 from spinescore.export.folder import check_target, replaced_folder, write_synced
 from spinescore.export.golden import draw_phantoms, phantom_views, read_views
-from spinescore.export.networks import open_alternatives, open_graders, open_localizers
-from spinescore.export.proof import prove
-from spinescore.export.provenance import network_records
-from spinescore.export.reference import Kind
+from spinescore.export.networks import in_bundle_order, open_alternatives, open_graders, open_localizers
+from spinescore.export.proof import Kind, prove
 from spinescore.export.sensitivity import Int8Result
+from spinescore.export.sessions import thread_count, workers
 from spinescore.export.sources import Network
-from spinescore.export.threads import thread_count, workers
 from spinescore.export.trial import (
     Options,
     Trial,
@@ -32,7 +29,7 @@ from spinescore.export.trial import (
     try_localizers,
 )
 from spinescore.export.truth import PointError, likely_exchange, point_errors
-from spinescore.export.writing import GOLDEN, BundleFiles, file_entry
+from spinescore.export.writing import GOLDEN, BundleFiles, file_entry, network_records
 from spinescore.runtime.acceptance.comparison import GradeAgreement, PointAgreement
 from spinescore.runtime.bundle import MANIFEST_NAME, Bundle, manifest_sha256
 from spinescore.runtime.bundle.networkcheck import check_networks
@@ -196,7 +193,7 @@ def _manifest(document: Document, networks: Sequence[Network], files: Mapping[st
 def _warnings(trials: Sequence[Trial], strict: bool) -> list[str]:
     warnings = []
     for trial in trials:
-        stem = trial.network.stem
+        stem, half = trial.network.stem, trial.half
         warnings += [f"{stem}: {warning}" for warning in trial.network.warnings]
         if trial.shows_one_picture:
             warnings.append(
@@ -207,16 +204,11 @@ def _warnings(trials: Sequence[Trial], strict: bool) -> list[str]:
             if strict:
                 raise CheckpointError(f"{stem}: no INT8: {trial.int8.fault}; export without strict, or without INT8")
             warnings.append(f"{stem}: written without INT8: {trial.int8.fault}")
-        if trial.half is None:
-            continue
-        if trial.half.fault:
+        if half is not None and half.fault:
             if strict:
-                raise CheckpointError(
-                    f"{stem}: no half precision: {trial.half.fault}; export without strict for FP32 alone"
-                )
-            warnings.append(f"{stem}: written in FP32 alone: {trial.half.fault}")
-        flushed = trial.half.weights.flushed if trial.half.weights else ()
-        if flushed:
+                raise CheckpointError(f"{stem}: no half precision: {half.fault}; export without strict for FP32 alone")
+            warnings.append(f"{stem}: written in FP32 alone: {half.fault}")
+        if half is not None and half.weights is not None and (flushed := half.weights.flushed):
             worst = max(flushed, key=lambda layer: layer.count / layer.total)
             count = sum(layer.count for layer in flushed)
             warnings.append(

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,16 +21,24 @@ from numpy.typing import NDArray
 from spinescore.export.hdf5 import HDF5_MAGIC
 from spinescore.export.keras import read_h5, read_keras
 from spinescore.export.keras_advice import from_checkpoint, from_saved_model
+from spinescore.export.keras_config import KerasLayer
 from spinescore.export.torchfiles import LEGACY_MAGIC, is_torch, read_legacy, read_zip
-from spinescore.export.untrusted import KerasLayer, Zip, array_from, as_float32, check_shape, open_npy
+from spinescore.export.untrusted import Zip, array_from, as_float32, check_shape, naming, read_file, read_npy
 from spinescore.export.weight_sets import Architecture, Chosen, Entry, Loader, Tensors, choose_weights
 from spinescore.runtime.errors import CheckpointError
-from spinescore.runtime.files import open_regular, read_bytes
+from spinescore.runtime.files import open_regular
 
 __all__ = ["Checkpoint", "KerasLayer", "read_checkpoint"]
 
 MAX_FILE_BYTES = 4 << 30  # a ResNet152 with its optimizer has 0.7 GB
 MAX_SAFETENSORS_HEADER = 100_000_000  # as the format's own reader has it
+
+_DAMAGED = (
+    ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, RecursionError, TypeError, ValueError,
+    struct.error,
+)  # fmt: skip
+
+_Format = Literal["torch-zip", "torch-legacy", "safetensors", "npz", "keras-h5", "keras-zip"]
 
 _SAFETENSORS = {
     "F64": "<f8",
@@ -55,7 +64,7 @@ class Checkpoint:
     """
 
     framework: Literal["torch", "keras"]
-    format: Literal["torch-zip", "torch-legacy", "safetensors", "npz", "keras-h5", "keras-zip"]
+    format: _Format
     tensors: Mapping[str, NDArray[np.float32]]
     source: str
     sha256: str
@@ -76,32 +85,19 @@ def read_checkpoint(path: str | Path, key: str = "", architecture: Architecture 
     """
     path = Path(path)
     _refuse_tensorflow(path)
-    try:
-        size = path.stat().st_size
-        if not path.is_file() or size > MAX_FILE_BYTES:
-            what = f"has {size} bytes, more than any of these networks" if path.is_file() else "is no file"
-            raise CheckpointError(f"{path.name} {what}; give the file with the trained weights")
-        data = read_bytes(path, MAX_FILE_BYTES)
-    except OSError as error:
-        raise CheckpointError(f"{path.name} cannot be read: {error.strerror or error}; check its path") from None
-    try:
-        kind, chosen, layers = _read(data, key, architecture)
+    data = read_file(path, MAX_FILE_BYTES, "give the file with the trained weights")
+    with naming(path.name):
+        try:
+            kind, chosen, layers = _read(data, key, architecture)
+        except _DAMAGED as error:
+            detail = str(error)[:200] or type(error).__name__
+            raise CheckpointError(f"the file is damaged ({detail}); get it again, or save the weights again") from None
         if not chosen.tensors:
             raise CheckpointError("the file holds no floating-point tensor; give the file with the trained weights")
-    except CheckpointError as error:
-        raise CheckpointError(f"{path.name}: {error}") from None
-    except (ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, RecursionError) as error:
-        raise _damaged(path, error) from None
-    except (TypeError, ValueError, struct.error) as error:
-        raise _damaged(path, error) from None
-    framework: Literal["keras", "torch"] = "torch"
-    if kind.startswith("keras") or any("/" in name for name in chosen.tensors):
-        framework = "keras"
     digest, tensors = hashlib.sha256(data).hexdigest(), chosen.tensors
+    keras = kind.startswith("keras") or any("/" in name for name in tensors)
+    framework: Literal["keras", "torch"] = "keras" if keras else "torch"
     return Checkpoint(framework, kind, tensors, path.name, digest, len(data), layers, chosen.key, chosen.notes)
-
-
-_Format = Literal["torch-zip", "torch-legacy", "safetensors", "npz", "keras-h5", "keras-zip"]
 
 
 def _read(data: bytes, key: str, architecture: Architecture | None) -> tuple[_Format, Chosen, tuple[KerasLayer, ...]]:
@@ -144,29 +140,20 @@ def _as_entries(tensors: Tensors) -> tuple[list[Entry], Loader]:
     return entries, lambda chosen: {name: tensors[entry.full] for name, entry in chosen.items()}
 
 
-def _damaged(path: Path, error: Exception) -> CheckpointError:
-    detail = str(error)[:200] or type(error).__name__
-    return CheckpointError(f"{path.name}: the file is damaged ({detail}); get it again, or save the weights again")
-
-
-def _read_npz(archive: Zip) -> dict[str, NDArray[np.float32]]:
+def _read_npz(archive: Zip) -> Tensors:
     """Read NumPy's archive of arrays. Arrays of objects, which are pickles, are refused."""
-    result: dict[str, NDArray[np.float32]] = {}
-    for entry in archive.entries:
-        name = entry.removesuffix(".npy")
-        raw, shape, fortran, dtype = open_npy(name, archive.read(entry), "get it again")
-        if dtype.hasobject or dtype.kind not in "fiub":
-            what = "is pickled, and would run code when loaded" if dtype.hasobject else f"holds {dtype}, no numbers"
-            raise CheckpointError(f"entry {name!r} {what}; save the weights as float32 arrays")
-        shape = check_shape(name, shape, dtype.itemsize, len(raw))
-        array = array_from(raw, dtype.str, shape[::-1] if fortran else shape)
-        weights = as_float32(name, array.T if fortran else array)
-        if weights is not None:
-            result[name] = weights
-    return result
+    remedy = "save the weights as float32 arrays"
+    arrays = {name.removesuffix(".npy"): archive.read(name) for name in archive.entries}
+    return _weights((name, read_npy(name, content, "fiub", remedy)) for name, content in arrays.items())
 
 
-def _read_safetensors(data: bytes) -> dict[str, NDArray[np.float32]]:
+def _weights(arrays: Iterable[tuple[str, NDArray[Any]]]) -> Tensors:
+    """Return the arrays as float32, without those that are no weights."""
+    weights = ((name, as_float32(name, array)) for name, array in arrays)
+    return {name: array for name, array in weights if array is not None}
+
+
+def _read_safetensors(data: bytes) -> Tensors:
     """Read the safetensors format: a length, a JSON header, and the tensors' bytes side by side."""
     length = int.from_bytes(data[:8], "little")
     if length > MAX_SAFETENSORS_HEADER:
@@ -176,33 +163,27 @@ def _read_safetensors(data: bytes) -> dict[str, NDArray[np.float32]]:
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"the header is damaged ({str(error)[:100]}); get the file again") from None
     header.pop("__metadata__", None)
-    body, result = memoryview(data)[8 + length :], {}
     place = 0
     for start, end, name in sorted((*_span(name, entry), name) for name, entry in header.items()):
         if start < place:  # as the format's own reader has it
             raise CheckpointError(f"entry {name!r} begins within the entry before it; the file is damaged or forged")
         place = end
-    for name, entry in header.items():
-        start, end = _span(name, entry)
-        if end > len(body):
-            raise CheckpointError(
-                f"entry {name!r} ends at byte {end} of {len(body)}; the file is truncated, get it again"
-            )
-        dtype, shape = entry.get("dtype"), entry.get("shape")
-        if dtype not in _SAFETENSORS or not isinstance(shape, list):
-            raise CheckpointError(
-                f"entry {name!r} is of type {str(dtype)[:20]!r}, which is not read; save it as float32"
-            )
-        itemsize = 2 if dtype == "BF16" else np.dtype(_SAFETENSORS[dtype]).itemsize
-        dims = check_shape(name, shape, itemsize, end - start)
-        if int(np.prod(dims, dtype=np.int64)) * itemsize != end - start:
-            raise CheckpointError(
-                f"entry {name!r} has {end - start} bytes, not those of the shape {dims}; it is damaged"
-            )
-        weights = as_float32(name, array_from(body[start:end], _SAFETENSORS[dtype], dims))
-        if weights is not None:
-            result[name] = weights
-    return result
+    body = memoryview(data)[8 + length :]
+    return _weights((name, _safetensor(name, entry, body)) for name, entry in header.items())
+
+
+def _safetensor(name: str, entry: dict[str, Any], body: memoryview) -> NDArray[np.generic]:
+    start, end = _span(name, entry)
+    if end > len(body):
+        raise CheckpointError(f"entry {name!r} ends at byte {end} of {len(body)}; the file is truncated, get it again")
+    dtype, shape = entry.get("dtype"), entry.get("shape")
+    if dtype not in _SAFETENSORS or not isinstance(shape, list):
+        raise CheckpointError(f"entry {name!r} is of type {str(dtype)[:20]!r}, which is not read; save it as float32")
+    itemsize = 2 if dtype == "BF16" else np.dtype(_SAFETENSORS[dtype]).itemsize
+    dims = check_shape(name, shape, itemsize, end - start)
+    if prod(dims) * itemsize != end - start:
+        raise CheckpointError(f"entry {name!r} has {end - start} bytes, not those of the shape {dims}; it is damaged")
+    return array_from(body[start:end], _SAFETENSORS[dtype], dims)
 
 
 def _span(name: str, entry: Any) -> tuple[int, int]:

@@ -3,30 +3,48 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from spinescore.export.fields import FREE_TABLES, check_names
-from spinescore.export.normalisation import Preprocessing, mean_and_std, stated_preprocessing
+from spinescore.export.fields import FREE_TABLES, check_names, default_fields, usual_keypoints
 from spinescore.runtime.documents import read
-from spinescore.runtime.errors import BundleError
+from spinescore.runtime.errors import BundleError, CheckpointError
+from spinescore.runtime.fields import near_name
 from spinescore.runtime.files import read_bytes
 from spinescore.runtime.jsonfile import parse_json
 from spinescore.runtime.manifest.testtime import Averaging
-from spinescore.runtime.manifest.tolerances import Tolerances
-from spinescore.runtime.study import LEVELS, REGIONS
+from spinescore.runtime.study import REGIONS
 
 if TYPE_CHECKING:
     from spinescore.export.sources import Network
 
-__all__ = ["InputSize", "contract", "input_size", "named_in_faults", "read_overrides"]
+__all__ = [
+    "USUAL",
+    "InputSize",
+    "Preprocessing",
+    "contract",
+    "input_size",
+    "mean_and_std",
+    "named_in_faults",
+    "not_stated",
+    "read_overrides",
+]
 
 Document = dict[str, Any]
+Preprocessing = Literal["imagenet", "caffe", "none", "stated"]  # stated: the manifest file has mean and std
 
-_SIZES = {"localizer": (256, 192), "grader": (224, 224)}
+# Per channel, in grey [0, 1]. ImageNet as in torchvision and the official HRNet; 'caffe' as in Keras' preprocess_input:
+# blue, green, red of 0 .. 255 minus the mean, without scaling. A radiograph's one grey stands in every channel.
+USUAL: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "caffe": (tuple(mean / 255 for mean in (103.939, 116.779, 123.68)), (1 / 255,) * 3),
+    "none": ((0.0,) * 3, (1.0,) * 3),
+}
+
+_KINDS = ("localizer", "grader")
 _WRITTEN_HERE = ("schema", "files", "golden", "alternatives")  # fields that follow from the networks
 
 
@@ -61,7 +79,7 @@ def read_overrides(path: Path | None) -> Document:
         raise BundleError(f"{path} is neither valid TOML (.toml) nor JSON: {error}") from error
     if not isinstance(document, dict):
         raise BundleError(f"{path} holds no object of manifest fields; `spinescore export --print-manifest` shows them")
-    parts = [("", document), *((f"{part}.", document.get(part, {})) for part in _SIZES)]
+    parts = [("", document), *((f"{part}.", document.get(part, {})) for part in _KINDS)]
     for prefix, fields in parts:
         if not isinstance(fields, dict):
             raise BundleError(f"{path}: {prefix[:-1]} must be an object of fields")
@@ -97,18 +115,18 @@ def input_size(overrides: Document, kind: str) -> InputSize:
     fields = overrides.get(kind, {}).get("input", {})
     if not isinstance(fields, dict):
         raise BundleError(f"{kind}.input must be an object of fields")
-    height, width = (fields.get(name, usual) for name, usual in zip(("height", "width"), _SIZES[kind], strict=True))
-    channels = fields.get("channels")
+    stated = {**default_fields()[kind]["input"], **fields}
+    height, width, channels = stated["height"], stated["width"], stated.get("channels")
     for name, value in (("height", height), ("width", width), ("channels", 1 if channels is None else channels)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise BundleError(f"{kind}.input.{name} is {value!r}; it must be a whole number of at least 1")
     confidence = "min_confidence" in overrides.get(kind, {})
     scales = _scales(overrides, height, width) if kind == "localizer" else (1.0,)
-    return InputSize(channels, height, width, stated_preprocessing(fields, kind), confidence, scales)
+    return InputSize(channels, height, width, _stated_preprocessing(fields, kind), confidence, scales)
 
 
 def _scales(overrides: Document, height: int, width: int) -> tuple[float, ...]:
-    """Return the scales at which the localizer runs; the rest of its test time is read with the manifest."""
+    """Return the scales at which the localizer runs. The rest of its test time is read with the manifest."""
     fields = overrides.get("localizer", {}).get("test_time", {})
     stated = {"scales": fields["scales"]} if isinstance(fields, dict) and "scales" in fields else {}
     place = "localizer.test_time"
@@ -123,7 +141,7 @@ def _scales(overrides: Document, height: int, width: int) -> tuple[float, ...]:
 def _test_time(overrides: Document) -> Document:
     """Return the defaults. Heatmaps that are turned back are shifted only with the official HRNet's alignment."""
     shifted = overrides.get("localizer", {}).get("align", "stride") == "stride"
-    return {"scales": [1.0], "flip": False, "flip_shift": shifted}
+    return {**default_fields()["localizer"]["test_time"], "flip_shift": shifted}
 
 
 def contract(localizers: Mapping[str, Network], head: str, grader: Network, overrides: Document) -> Document:
@@ -131,52 +149,25 @@ def contract(localizers: Mapping[str, Network], head: str, grader: Network, over
 
     `localizers` are by region; a shared network stands there twice.
     """
-    documents: Document = {
-        "version": "1",
-        "intended_use": _intended_use([*localizers.values(), grader]),
-        "localizer": {
-            "input": {**_input(localizers["cervical"]), "fit": "stretch", "antialias": 4, "levels": None},
-            "contrast": {"mode": "dicom", "low": 1.0, "high": 99.0},
-            "keypoints": _keypoints(localizers, overrides),
-            "align": "stride",
-            "box_padding": 1.25,
-            "decode": "dark",
-            "passes": 1,
-            "min_confidence": 0.3,
-            "test_time": _test_time(overrides),
-        },
-        "grader": {
-            "input": {**_input(grader), "antialias": 2, "levels": None},
-            "contrast": {"mode": "dicom", "low": 1.0, "high": 99.0},
-            "crop": {"unit": "anterior-distance", "extent": 3.2, "anterior": "left"},
-            "head": head,
-            "bridge_threshold": 0.5,
-            "abstain_below": 0.0,
-        },
-        "provenance": {},
-        "tolerances": asdict(Tolerances()),
-    }
+    document = default_fields()
+    document["localizer"]["input"] |= _input(localizers["cervical"])
+    document["localizer"]["keypoints"] = _keypoints(localizers, overrides)
+    document["localizer"]["test_time"] = _test_time(overrides)
+    document["grader"]["input"] |= _input(grader)
+    document["grader"]["head"] = head
+    del document["grader"]["classes"]
+    if any(network.tensors for network in (*localizers.values(), grader)):
+        document["intended_use"] = (
+            "Random weights, for measuring latency alone; what it finds and grades means nothing."
+        )
     if overrides.get("grader", {}).get("head", head) != head:
         raise BundleError(
-            f"the manifest file says grader.head {overrides['grader']['head']!r}, but the network's outputs make {head}"
+            f"the manifest file says grader.head {overrides['grader']['head']!r}, the network's outputs make {head}"
         )
-    return _merged(documents, _without_short_forms(overrides))
-
-
-def _without_short_forms(overrides: Document) -> Document:
-    """Return `overrides` without `preprocessing`: the networks' mean and std are written out from it."""
-    plain = dict(overrides)
-    for kind in _SIZES:
-        if "input" in overrides.get(kind, {}):
-            fields = {name: value for name, value in overrides[kind]["input"].items() if name != "preprocessing"}
-            plain[kind] = {**overrides[kind], "input": fields}
-    return plain
-
-
-def _intended_use(networks: Sequence[Network]) -> str:
-    if any(network.tensors for network in networks):
-        return "Random weights, for measuring latency alone; what it finds and grades means nothing."
-    return "Not stated by the maker of this bundle; not for clinical use."
+    document = _merged(document, overrides)
+    for kind in _KINDS:
+        document[kind]["input"].pop("preprocessing", None)  # mean and std are written out from it
+    return document
 
 
 def _input(network: Network) -> Document:
@@ -184,29 +175,22 @@ def _input(network: Network) -> Document:
         "height": network.size.height_px,
         "width": network.size.width_px,
         "channels": network.channels,
+        "levels": None,
         **mean_and_std(network.preprocessing, network.channels),
     }
 
 
 def _keypoints(localizers: Mapping[str, Network], overrides: Document) -> Document:
-    """Return the usual channels: disc by disc from above, centre then anterior; of 24, the cervical ones first."""
+    """Return the usual channels, unless `overrides` has others."""
     if "keypoints" in overrides.get("localizer", {}):
         return {}
-    keypoints: Document = {}
-    for index, region in enumerate(REGIONS):
-        joints = localizers[region].outputs
-        if joints not in (12, 24):
+    for network in localizers.values():
+        if network.outputs not in (12, 24):
             raise BundleError(
-                f"{localizers[region].provenance['source']}: the localizer gives {joints} heatmaps; 12 (both regions "
+                f"{network.provenance['source']}: the localizer gives {network.outputs} heatmaps; 12 (both regions "
                 "alike) or 24 (cervical, then lumbar) explain themselves. Set localizer.keypoints in the manifest file"
             )
-        first = 12 * index if joints == 24 else 0
-        keypoints[region] = [
-            {"channel": first + 2 * disc + offset, "level": level, "point": point}
-            for disc, level in enumerate(LEVELS[region])
-            for offset, point in enumerate(("centre", "anterior"))
-        ]
-    return keypoints
+    return {region: usual_keypoints(localizers[region].outputs)[region] for region in REGIONS}
 
 
 def _merged(base: Document, changes: Mapping[str, Any]) -> Document:
@@ -225,3 +209,54 @@ def _parse_toml(text: str) -> Document:
         import tomli as tomllib
     document: Document = tomllib.loads(text)
     return document
+
+
+def _stated_preprocessing(fields: Mapping[str, Any], kind: str) -> Preprocessing | None:
+    """Return the preprocessing that the manifest file's `fields` of `kind`.input state; None if they state none.
+
+    Raises `BundleError` for an unknown short form, and for one beside mean or std.
+    """
+    name = fields.get("preprocessing")
+    parts = [part for part in ("mean", "std") if part in fields]
+    for part in parts:
+        if isinstance(fields[part], str):
+            instead = f"give numbers, or preprocessing instead of mean and std; known are {', '.join(USUAL)}"
+            if fields[part] in USUAL:
+                instead = f'write preprocessing = "{fields[part]}" instead of mean and std'
+            raise BundleError(f"{kind}.input.{part} is {fields[part]!r}, but it is a list, per channel; {instead}")
+    if name is None:
+        return "stated" if len(parts) == 2 else None
+    if not isinstance(name, str) or name not in USUAL:
+        near = near_name(name, USUAL) if isinstance(name, str) else ""
+        raise BundleError(
+            f"{kind}.input.preprocessing is {name!r}; known are {', '.join(USUAL)}{near}. For another give mean and "
+            "std, per channel in grey 0-1"
+        )
+    if parts:
+        raise BundleError(f"{kind}.input has preprocessing and {parts[0]}, for which it stands; leave one out")
+    return cast("Preprocessing", name)
+
+
+def mean_and_std(preprocessing: Preprocessing, channels: int) -> dict[str, list[float]]:
+    """Return `mean` and `std` for the manifest; for one channel, the average of three. Empty if there is no rule."""
+    if preprocessing == "stated":
+        return {}
+    mean, std = USUAL[preprocessing]
+    if channels == 1 or preprocessing == "none":
+        mean, std = (sum(mean) / 3,) * channels, (sum(std) / 3,) * channels
+    elif channels != 3:
+        mean, std = (), ()  # the manifest's own check asks for them
+    return {"mean": list(mean), "std": list(std)}
+
+
+def not_stated(source: str, kind: str, channels: int) -> CheckpointError:
+    """Return the error for an ONNX file whose normalisation is not stated, with the lines that state it."""
+    scale = f"mean = {[0.0] * channels} and std = {[round(1 / 255, 10)] * channels}"
+    return CheckpointError(
+        f"{source}: an ONNX file does not say how its input is normalised, and nothing is assumed. State it in the "
+        f'file that --manifest names, in the table [{kind}.input], with one of these lines: preprocessing = "imagenet" '
+        '(grey 0-1 minus mean, by standard deviation, as torchvision trains), preprocessing = "caffe" (0-255 minus '
+        'mean, as preprocess_input of keras.applications\' ResNet gives), preprocessing = "none" (grey 0-1 as it is, '
+        f"as ToTensor alone gives). Or mean and std per channel, as {scale} for a network that takes 0-255 and "
+        "rescales it inside"
+    )

@@ -8,17 +8,17 @@ still stay within 0..1.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from spinescore.export.variants import softmax
 from spinescore.runtime.errors import CheckpointError
 
-__all__ = ["check_heatmaps", "cut_to_logits", "probe_pictures", "rename_value"]
+__all__ = ["ONE_CORNER", "check_heatmaps", "cut_to_logits", "in_groups", "probe_pictures", "rename_value", "softmax"]
 
+ONE_CORNER = 4  # outputs of one softmax if there are eight
 ORDINARY = 4  # of the probes: pictures as networks see them, whose answers must be finite
 
 _SHAPES = ("Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
@@ -44,8 +44,7 @@ def probe_pictures(channels: int, height_px: int, width_px: int) -> Floats:
     return np.concatenate([*ordinary, *far]).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class _Groups:
+class _Groups(NamedTuple):
     """Outputs (N, n) in groups of `size` with the constant sum `total`: neighbours, or every (n / size)-th."""
 
     size: int
@@ -53,9 +52,7 @@ class _Groups:
     neighbours: bool
 
 
-def cut_to_logits(
-    model: onnx.ModelProto, answers: Floats, grades: int, run: Callable[[], Floats], name: str
-) -> tuple[str, ...]:
+def cut_to_logits(model: onnx.ModelProto, answers: Floats, grades: int, run: Callable[[], Floats]) -> tuple[str, ...]:
     """Cut `model` in place so that it gives raw logits; return notes on the change.
 
     `answers` (N, n) are its outputs for the probes, `grades` is the number of a corner's grades among n outputs, and
@@ -69,11 +66,16 @@ def cut_to_logits(
     confined = _within(finite)
     if groups is None and not confined and not (kinds and set(kinds) <= set(_BOUNDED)):
         return ()
-    at_end = f"{name}: the network gives {_described(groups, confined, kinds)}"
     if groups is None:
+        values = "values within 0..1, as a sigmoid does" if confined else "bounded values"
+        end = f" (it ends in {', '.join(kinds)})" if kinds else ""
         raise CheckpointError(
-            f"{at_end}. Bundles hold raw logits, whose softmax is the grades' probabilities. {_RETRAIN}"
+            f"the network gives {values}{end}. Bundles hold raw logits, whose softmax is the grades' "
+            f"probabilities. {_RETRAIN}"
         )
+    order = "" if groups.neighbours else ", grade by grade"
+    sums = f"groups of {groups.size} outputs that sum to {groups.total:.4g}{order}"
+    at_end = f"the network gives probabilities: {sums}"
     if not groups.neighbours or groups.size not in (grades, answers.shape[1]):
         raise CheckpointError(f"{at_end}; read are groups of {grades}, corner by corner. {_RETRAIN}")
     if not nodes or not set(kinds) <= set(_SOFTMAX):
@@ -90,7 +92,7 @@ def cut_to_logits(
     return (note,) if groups.size == grades else (note, f"it was one {kinds[0]} over all {groups.size} outputs")
 
 
-def check_heatmaps(heatmaps: Floats, stated: bool, name: str) -> tuple[str, ...]:
+def check_heatmaps(heatmaps: Floats, stated: bool) -> tuple[str, ...]:
     """Return notes on heatmaps (N, ..) that stay within 0..1; refuse them unless their least confidence is `stated`."""
     finite = heatmaps[np.isfinite(heatmaps).reshape(len(heatmaps), -1).all(1)]
     if not _within(finite):
@@ -101,7 +103,7 @@ def check_heatmaps(heatmaps: Floats, stated: bool, name: str) -> tuple[str, ...]
     if stated:
         return (f"the heatmaps end in {kind} and are taken as they are, as the manifest states min_confidence",)
     raise CheckpointError(
-        f"{name}: the heatmaps stay within 0..1 whatever the picture, as {kind} at the end gives; then a peak is no "
+        f"the heatmaps stay within 0..1 whatever the picture, as {kind} at the end gives; then a peak is no "
         "measure of confidence unless the network was trained so. Export it without that end if it was trained "
         "without; else state localizer.min_confidence, the least peak to trust, in the file that --manifest names"
     )
@@ -127,9 +129,7 @@ def _within(values: Floats) -> bool:
 def _groups(values: Floats) -> _Groups | None:
     """Return the groups of outputs whose sum is the same for every picture; None if there are none."""
     outputs = values.shape[1]
-    if values.min() < -_CLOSE * max(1.0, float(values.max())):
-        return None
-    if not np.ptp(values, axis=0).any():
+    if values.min() < -_CLOSE * max(1.0, float(values.max())) or not np.ptp(values, axis=0).any():
         return None
     for size in (size for size in range(2, outputs + 1) if outputs % size == 0):
         for neighbours in (True, False):
@@ -138,14 +138,6 @@ def _groups(values: Floats) -> _Groups | None:
             if sums.max() > 0 and np.ptp(sums) <= _CLOSE * sums.max():
                 return _Groups(size, float(sums.mean()), neighbours)
     return None
-
-
-def _described(groups: _Groups | None, confined: bool, kinds: list[str]) -> str:
-    if groups is not None:
-        order = "" if groups.neighbours else ", grade by grade"
-        return f"probabilities: groups of {groups.size} outputs that sum to {groups.total:.4g}{order}"
-    end = f" (it ends in {', '.join(kinds)})" if kinds else ""
-    return f"{'values within 0..1, as a sigmoid does' if confined else 'bounded values'}{end}"
 
 
 def _last_nodes(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:
@@ -182,3 +174,17 @@ def _cut(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], path: list[onnx.No
             graph.node.remove(node)
         if last:
             rename_value(graph, source, result)
+
+
+def in_groups(logits: NDArray[Any], width: int | None = None) -> NDArray[Any]:
+    """Return logits (N, groups, width) by softmax; without `width`, each corner's four of eight, else all outputs."""
+    outputs = logits.shape[1]
+    return logits.reshape(len(logits), -1, width or (ONE_CORNER if outputs == 2 * ONE_CORNER else outputs))
+
+
+def softmax(logits: NDArray[Any], width: int | None = None) -> NDArray[np.float64]:
+    """Return the softmax over every group of `in_groups`."""
+    groups = in_groups(logits, width)
+    scaled = np.exp(groups - groups.max(axis=-1, keepdims=True))
+    result: NDArray[np.float64] = (scaled / scaled.sum(axis=-1, keepdims=True)).reshape(logits.shape)
+    return result

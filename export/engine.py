@@ -17,9 +17,16 @@ from typing import Any
 
 import onnx
 
-from spinescore.export.engineinputs import Size, engine_model, engine_precision, network_batches, network_sizes
+from spinescore.export.engineinputs import (
+    Gpu,
+    Size,
+    engine_model,
+    engine_precision,
+    first_gpu,
+    network_batches,
+    network_sizes,
+)
 from spinescore.export.folder import write_synced
-from spinescore.export.thisgpu import Gpu, first_gpu
 from spinescore.kernels.signing import sign, signed_bytes
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines.flavours import import_flavour, lines_of, start
@@ -63,7 +70,9 @@ def build_engines(bundle: Bundle, options: BuildOptions, say: Callable[[str], No
     trt = import_flavour(options.flavour)
     gpu = first_gpu()
     _check_options(trt, options, gpu)
-    folder = engine_home(bundle.folder) / _target_name(trt, options, gpu)
+    compatible = options.version_compatible or options.hardware != "this"
+    target = target_name(options.flavour, trt.__version__, options.targets or _capabilities(gpu), compatible)
+    folder = engine_home(bundle.folder) / target
     batches, paths = network_batches(bundle.manifest, options.precision), []
     if options.precision == "int8" and not any(engine_precision(name) == "int8" for name in batches):
         raise EngineError(
@@ -83,9 +92,7 @@ def build_engines(bundle: Bundle, options: BuildOptions, say: Callable[[str], No
         try:
             store_engine(path, plan, sidecar)
         except OSError as error:
-            raise BundleError(
-                f"{path} cannot be written ({error.strerror}); copy the bundle to a folder of yours"
-            ) from error
+            raise BundleError(f"{path} cannot be written ({error.strerror}); copy the bundle elsewhere") from error
         paths.append(path)
         say(f"  {path}: {len(plan) / 1e6:.1f} MB in {seconds:.1f} s")
     return paths
@@ -271,20 +278,13 @@ def _check_options(trt: Any, options: BuildOptions, gpu: Gpu | None) -> None:
         )
 
 
-def _target_name(trt: Any, options: BuildOptions, gpu: Gpu | None) -> str:
-    compatible = options.version_compatible or options.hardware != "this"
-    return target_name(options.flavour, trt.__version__, options.targets or _capabilities(gpu), compatible)
-
-
 def _capabilities(gpu: Gpu | None) -> tuple[str, ...]:
     return () if gpu is None else (f"{gpu.compute_capability[0]}.{gpu.compute_capability[1]}",)
 
 
 def _checked(handle: Any, trt: Any, action: str) -> Any:
     if handle is None:
-        raise EngineError(
-            f"TensorRT could not {action}: {lines_of(trt)}. Check the GPU's driver and free memory, then try again."
-        )
+        raise EngineError(f"TensorRT could not {action}: {lines_of(trt)}. Check the GPU's driver and its free memory.")
     return handle
 
 

@@ -1,7 +1,9 @@
-"""The networks that engines are built from, with the batches and picture sizes that the pipeline runs."""
+"""What engines are built from and for: networks, the batches and picture sizes that the pipeline runs, the GPU."""
 
 from __future__ import annotations
 
+import ctypes
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +11,19 @@ import onnx
 
 from spinescore.export.int8 import to_tensorrt
 from spinescore.kernels.decode import DISCS
+from spinescore.runtime.devices.cudadriver import DRIVER_LIBRARY, cuda_version
 from spinescore.runtime.engines.half import to_half
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.manifest import HEAD_OUTPUTS, Manifest
 from spinescore.runtime.scoring.networks import FLIPS, VIEWS
 
-__all__ = ["Size", "engine_model", "engine_precision", "network_batches", "network_sizes"]
+__all__ = ["Gpu", "Size", "engine_model", "engine_precision", "first_gpu", "network_batches", "network_sizes"]
 
 _PREFERRED = {"fp16": ("fp16", "fp32"), "int8": ("int8", "fp16", "fp32")}  # precisions of a network's files, best first
+
+# CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, _COMPUTE_CAPABILITY_MAJOR, _COMPUTE_CAPABILITY_MINOR, _INTEGRATED
+_MULTIPROCESSORS, _MAJOR, _MINOR, _INTEGRATED = 16, 75, 76, 18
+_NAME_BYTES = 256
 
 Size = tuple[int, int]  # height and width of a network's input
 
@@ -62,3 +69,35 @@ def engine_model(path: Path, precision: str) -> onnx.ModelProto:
 
 def _source(files: Any, precision: str) -> str:
     return str(next(files[stored] for stored in _PREFERRED[precision] if stored in files))
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """`driver` is the CUDA version that the driver supports, as `13.0`. `integrated`: it has no memory of its own."""
+
+    name: str
+    compute_capability: tuple[int, int]
+    multiprocessors: int
+    driver: str
+    integrated: bool = False
+
+
+def first_gpu(library: str | None = None) -> Gpu | None:
+    """Return the first GPU; None without a driver or a GPU. `library` is the driver's (libcuda.so.1, nvcuda.dll)."""
+    try:
+        cuda: Any = ctypes.CDLL(library or DRIVER_LIBRARY)
+    except OSError:
+        return None
+    device, version, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(_NAME_BYTES)
+    facts = {attribute: ctypes.c_int() for attribute in (_MULTIPROCESSORS, _MAJOR, _MINOR, _INTEGRATED)}
+    if (
+        cuda.cuInit(0)
+        or cuda.cuDeviceGet(ctypes.byref(device), 0)
+        or cuda.cuDeviceGetName(name, _NAME_BYTES, device)
+        or any(cuda.cuDeviceGetAttribute(ctypes.byref(value), number, device) for number, value in facts.items())
+        or cuda.cuDriverGetVersion(ctypes.byref(version))
+    ):
+        return None
+    multiprocessors, major, minor, integrated = (value.value for value in facts.values())
+    text = name.value.decode(errors="replace")
+    return Gpu(text, (major, minor), multiprocessors, cuda_version(version.value), integrated == 1)

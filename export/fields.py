@@ -1,4 +1,4 @@
-"""Every field that a manifest file may set, with default and meaning: for a commented file, and to check names."""
+"""Every field that a manifest file may set, with default and meaning: the defaults, a commented file, known names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spinescore.runtime.manifest import CLASSES
 from spinescore.runtime.manifest.tolerances import Tolerances
 from spinescore.runtime.study import LEVELS, REGIONS
 
-__all__ = ["FREE_TABLES", "check_names", "commented_manifest"]
+__all__ = ["FREE_TABLES", "check_names", "commented_manifest", "default_fields", "usual_keypoints"]
 
 Table = dict[str, tuple[Any, str]]  # by field: its default, or an example if the meaning names the default
 
@@ -49,17 +49,14 @@ _CONTRAST: Table = {
 }
 
 
-def _keypoints() -> Table:
-    """Return the usual keypoints of a localizer with 24 heatmaps."""
+def usual_keypoints(heatmaps: int) -> dict[str, list[dict[str, Any]]]:
+    """Return the usual channels: disc by disc from above, centre then anterior; of 24, the cervical ones first."""
     return {
-        region: (
-            [
-                {"channel": 12 * number + 2 * disc + offset, "level": level, "point": point}
-                for disc, level in enumerate(LEVELS[region])
-                for offset, point in enumerate(("centre", "anterior"))
-            ],
-            "the heatmap (from 0) of each disc's centre and anterior point; with 12 heatmaps both regions use 0-11",
-        )
+        region: [
+            {"channel": (12 * number if heatmaps == 24 else 0) + 2 * disc + offset, "level": level, "point": point}
+            for disc, level in enumerate(LEVELS[region])
+            for offset, point in enumerate(("centre", "anterior"))
+        ]
         for number, region in enumerate(REGIONS)
     }
 
@@ -119,7 +116,13 @@ _TABLES: dict[str, Table] = {
             "SHIFT_HEATMAP (default: true with align stride, false with centre)",
         ),
     },
-    "localizer.keypoints": _keypoints(),
+    "localizer.keypoints": {
+        region: (
+            points,
+            "the heatmap (from 0) of each disc's centre and anterior point; with 12 heatmaps both regions use 0-11",
+        )
+        for region, points in usual_keypoints(24).items()
+    },
     "grader": {
         "head": ("corners4", "follows from the networks' outputs: corners4 (8), corner4 (4), bridge+grades (2 and 3)"),
         "bridge_threshold": (0.5, "0-1, mean probability of grade 3 from which both corners are 3"),
@@ -150,6 +153,17 @@ _TABLES: dict[str, Table] = {
 }
 
 
+def default_fields() -> dict[str, Any]:
+    """Return the fields of all tables with their defaults, without those whose meaning names the default."""
+    document: dict[str, Any] = {}
+    for table, fields in _TABLES.items():
+        place = document
+        for name in table.split(".") if table else ():
+            place = place.setdefault(name, {})
+        place.update({name: value for name, (value, meaning) in fields.items() if "default:" not in meaning})
+    return document
+
+
 def commented_manifest() -> str:
     """Return every field that a manifest file may set, as TOML in which all fields are comments."""
     lines = [_HEAD]
@@ -157,15 +171,11 @@ def commented_manifest() -> str:
         lines += ["", f"[{table}]"] if table else [""]
         for name, (value, meaning) in fields.items():
             lines += textwrap.wrap(meaning, _WIDTH, initial_indent="## ", subsequent_indent="## ")
-            lines += [f"# {line}" for line in _toml(name, value)]
+            if isinstance(value, list) and isinstance(value[0], dict):  # each table in it has a line
+                lines += [f"# {name} = [", *(f"#     {_value(item)}," for item in value), "# ]"]
+            else:
+                lines.append(f"# {name} = {_value(value)}")
     return "\n".join(lines) + "\n"
-
-
-def _toml(name: str, value: Any) -> list[str]:
-    """Return the field's lines. In a list of tables, each table has a line."""
-    if isinstance(value, list) and isinstance(value[0], dict):
-        return [f"{name} = [", *(f"    {_value(item)}," for item in value), "]"]
-    return [f"{name} = {_value(value)}"]
 
 
 def _value(value: Any) -> str:

@@ -8,11 +8,11 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from spinescore.runtime.bundle import MANIFEST_NAME
-from spinescore.runtime.durable import write_new
+from spinescore.runtime.durable import try_lock, write_new
 from spinescore.runtime.errors import BundleError
 
 __all__ = ["check_target", "replaced_folder", "write_synced"]
@@ -68,15 +68,12 @@ def _hold(draft: Path) -> int | None:
     """Lock the folder for this process; return the descriptor that holds the lock, or None if it is locked already."""
     if sys.platform == "win32":  # Windows cannot lock folders: drafts that were left stay
         return None
-    import fcntl
-
     descriptor = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
+    with suppress(OSError):  # of a file system without locks
+        if try_lock(descriptor):
+            return descriptor
+    os.close(descriptor)
+    return None
 
 
 def write_synced(path: Path, data: bytes) -> None:

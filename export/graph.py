@@ -15,20 +15,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from spinescore.runtime.engines.onnxgraph import check_graph, without_initializers, without_weights
+from spinescore.runtime.engines.onnxgraph import check_graph, without_initializers
 from spinescore.runtime.errors import CheckpointError
 
-__all__ = [
-    "IR_VERSION",
-    "OPSET",
-    "Graph",
-    "check_graph",
-    "empty_model",
-    "free_size",
-    "with_weights_apart",
-    "without_initializers",
-    "without_weights",
-]
+__all__ = ["IR_VERSION", "OPSET", "Graph", "empty_model", "free_size", "with_weights_apart"]
 
 OPSET = 17
 IR_VERSION = 8

@@ -52,12 +52,6 @@ class Group:
     datasets: dict[str, Dataset] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Datatype:
-    kind: str  # a NumPy type, 'bfloat16', 'opaque', 'text' (fixed length), 'heap text' (variable length) or 'other'
-    size: int
-
-
 def read_hdf5(data: bytes) -> Group:
     """Return the root group. Raises CheckpointError if the file is damaged, or not of the layout that Keras writes."""
     return _Reader(memoryview(data)).root()
@@ -89,15 +83,11 @@ class _Reader:
     def _object(self, address: int, path: str, depth: int) -> Group | Dataset:
         self._visit(address, path)
         if depth > _MAX_DEPTH:
-            raise CheckpointError(
-                f"entry {path!r} is nested more than {_MAX_DEPTH} deep; the file is damaged or forged"
-            )
+            raise CheckpointError(f"entry {path!r} is nested more than {_MAX_DEPTH} deep; it is damaged or forged")
         messages = self._messages(address, path)
         kinds = {kind for kind, _ in messages}
         if kinds & {0x02, 0x06}:
-            raise CheckpointError(
-                f"group {path or '/'!r} holds links that Keras does not write (external ones?); {_AGAIN}"
-            )
+            raise CheckpointError(f"group {path or '/'!r} has links that Keras does not write (external?); {_AGAIN}")
         attributes = self._attributes([body for kind, body in messages if kind == 0x0C], path)
         bodies = {kind: body for kind, body in messages if kind != 0x0C}
         if 0x11 in bodies:
@@ -173,9 +163,9 @@ class _Reader:
     def _dataset(self, messages: dict[int, memoryview], path: str, attributes: dict[str, str | list[str]]) -> Dataset:
         if 0x07 in messages:
             raise CheckpointError(f"entry {path!r} keeps its values in another file, which is not followed; {_AGAIN}")
-        shape, datatype = _shape(messages[0x01], path), _datatype(messages[0x03], path)
-        shape = check_shape(path, shape, datatype.size, len(self._data))
-        size = prod(shape) * datatype.size
+        dtype, itemsize = _datatype(messages[0x03], path)
+        shape = check_shape(path, _shape(messages[0x01], path), itemsize, len(self._data))
+        size = prod(shape) * itemsize
         version, layout = _at_least(messages[0x08], 2, path)[:2]
         if 0x0B in messages or version not in (3, 4) or layout not in (0, 1):
             raise CheckpointError(
@@ -187,7 +177,7 @@ class _Reader:
         else:
             address, _ = struct.unpack_from("<QQ", _at_least(messages[0x08][2:], 16, path))
             raw = self._take(address, size, path) if size else memoryview(b"")
-        return Dataset(path, shape, datatype.kind, raw, attributes)
+        return Dataset(path, shape, dtype, raw, attributes)
 
     # Attributes (IV.A.2.m) and the global heap (III.E)
 
@@ -208,12 +198,15 @@ class _Reader:
                 result[name] = value
         return result
 
-    def _text(self, datatype: _Datatype, shape: tuple[int, ...], raw: memoryview, entry: str) -> str | list[str] | None:
-        if datatype.kind not in ("text", "heap text"):
+    def _text(
+        self, datatype: tuple[str, int], shape: tuple[int, ...], raw: memoryview, entry: str
+    ) -> str | list[str] | None:
+        kind, size = datatype
+        if kind not in ("text", "heap text"):
             return [] if 0 in shape else None
-        count = prod(check_shape(entry, shape, max(datatype.size, 1), len(raw)))
-        cells = [raw[index * datatype.size : (index + 1) * datatype.size] for index in range(count)]
-        texts = [self._heap_text(cell, entry) if datatype.kind == "heap text" else bytes(cell) for cell in cells]
+        count = prod(check_shape(entry, shape, max(size, 1), len(raw)))
+        cells = [raw[index * size : (index + 1) * size] for index in range(count)]
+        texts = [self._heap_text(cell, entry) if kind == "heap text" else bytes(cell) for cell in cells]
         decoded = [text.rstrip(b"\0").decode("utf-8", "replace") for text in texts]
         return decoded if shape else decoded[0]
 
@@ -277,23 +270,23 @@ def _shape(body: memoryview, path: str) -> tuple[int, ...]:
     )
 
 
-def _datatype(body: memoryview, path: str) -> _Datatype:
-    """Return the type of numbers or text (IV.A.2.d); 'other' is refused when its values are needed."""
+def _datatype(body: memoryview, path: str) -> tuple[str, int]:
+    """Return the type of numbers or text, and its bytes (IV.A.2.d). 'other' is refused when its values are needed.
+
+    It is a NumPy type, 'bfloat16', 'opaque', 'text' (fixed length), 'heap text' (variable length) or 'other'.
+    """
     bits, _, _, size = struct.unpack_from("<BBBI", _at_least(body, 8, path), 1)
-    order = ">" if bits & 1 else "<"
-    kind = body[0] & 0x0F
+    order, kind, name = ">" if bits & 1 else "<", body[0] & 0x0F, "other"
     if kind == 0 and size in (1, 2, 4, 8):
-        return _Datatype(f"{order}{'i' if bits & 0x08 else 'u'}{size}", size)
-    if kind == 1:
+        name = f"{order}{'i' if bits & 0x08 else 'u'}{size}"
+    elif kind == 1:
         exponent, mantissa = _at_least(body, 16, path)[13], body[15]
-        name = _FLOATS.get((size, exponent, mantissa), "other")
-        return _Datatype(name if name == "other" else name if order + name == "<bfloat16" else order + name, size)
-    if kind == 3:
-        return _Datatype("text", size)
-    if kind == 5:
-        return _Datatype("opaque", size)
-    if kind == 8 and size == 1:
-        return _Datatype("|b1", size)  # h5py's way to write booleans
-    if kind == 9 and bits & 0x0F == 1:
-        return _Datatype("heap text", size)
-    return _Datatype("other", size)
+        number = _FLOATS.get((size, exponent, mantissa))
+        name = "other" if number is None else f"{order}{number}".replace("<bfloat16", "bfloat16")
+    elif kind in (3, 5):
+        name = "text" if kind == 3 else "opaque"
+    elif kind == 8 and size == 1:
+        name = "|b1"  # h5py's way to write booleans
+    elif kind == 9 and bits & 0x0F == 1:
+        name = "heap text"
+    return name, size

@@ -13,10 +13,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from spinescore.export.blocks import conv_norm, residual
 from spinescore.export.graph import Graph
 from spinescore.export.relatives import check_hrnet_relatives
-from spinescore.export.weights import Weights
+from spinescore.export.weights import Weights, conv_norm, residual
 from spinescore.runtime.errors import CheckpointError
 
 __all__ = ["build_hrnet"]

@@ -16,10 +16,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from spinescore.export.averaged import Images
-from spinescore.export.graph import check_graph, empty_model, without_initializers
-from spinescore.export.sessions import map_batches, open_session
+from spinescore.export.graph import empty_model
+from spinescore.export.sessions import Images, map_batches, open_session
 from spinescore.runtime.engines.half import to_half
+from spinescore.runtime.engines.onnxgraph import check_graph, without_initializers
 
 __all__ = ["RULES", "Ranges", "calibrate", "layers", "quantize", "sample_first", "to_tensorrt"]
 

@@ -21,11 +21,9 @@ from numpy.typing import NDArray
 
 from spinescore.export.hdf5 import Dataset, Group, read_hdf5
 from spinescore.export.keras_advice import TO_FUNCTIONAL
-from spinescore.export.keras_alone import check_classes, check_names
-from spinescore.export.keras_graph import connected_layers
-from spinescore.export.keras_layers import layer_of, model_in, parse_config, slots_of
-from spinescore.export.keras_order import resnet_names
-from spinescore.export.untrusted import KerasLayer, Zip, array_from, as_float32, check_total
+from spinescore.export.keras_alone import check_classes, check_names, resnet_names
+from spinescore.export.keras_config import KerasLayer, connected_layers, layer_of, model_in, parse_config, slots_of
+from spinescore.export.untrusted import Zip, array_from, as_float32, check_total
 from spinescore.runtime.errors import CheckpointError
 
 __all__ = ["read_h5", "read_keras"]
@@ -65,8 +63,8 @@ def read_keras(archive: Zip) -> tuple[Tensors, tuple[KerasLayer, ...]]:
 def read_h5(data: bytes, config: str | None = None) -> tuple[Tensors, tuple[KerasLayer, ...]]:
     """Return the tensors and layers of an HDF5 file; `config` is the configuration if it lies outside the file."""
     root = read_hdf5(data)
-    config = config if config is not None else _one(root.attributes.get("model_config"))
-    whole = parse_config(config) if config else None
+    stated = root.attributes.get("model_config") if config is None else config
+    whole = parse_config(stated) if stated and isinstance(stated, str) else None
     tree = model_in(whole) if whole is not None else None
     weights = root.groups.get("model_weights", root)
     if (layers := _names(weights, "layer_names")) is not None:
@@ -81,7 +79,7 @@ def read_h5(data: bytes, config: str | None = None) -> tuple[Tensors, tuple[Kera
     if whole is not None:
         return tensors, connected_layers(whole)
     if layers is not None:
-        check_names(layers, [layer for layer in layers if any(True for _ in _all(weights.groups[layer]))], tensors)
+        check_names(layers, [layer for layer in layers if any(_all(weights.groups[layer]))], tensors)
     else:
         check_classes(list(_classes(root)), tensors)
     return tensors, ()
@@ -135,14 +133,12 @@ def _by_name(weights: Group) -> Iterator[tuple[str, Dataset]]:
 
 def _find(group: Group, path: str) -> Dataset:
     *folders, last = path.split("/")
-    for folder in folders:
-        if folder not in group.groups:
-            break
-        group = group.groups[folder]
-    else:
-        if last in group.datasets:
-            return group.datasets[last]
-    raise CheckpointError(f"variable {path!r} is missing from the file; it is truncated or damaged")
+    try:
+        for folder in folders:
+            group = group.groups[folder]
+        return group.datasets[last]
+    except KeyError:
+        raise CheckpointError(f"variable {path!r} is missing from the file; it is truncated or damaged") from None
 
 
 def _all(group: Group, skip: tuple[str, ...] = ()) -> Iterator[Dataset]:
@@ -176,7 +172,7 @@ def _leaves(group: Group, tree: dict[str, Any] | None, path: str) -> Iterator[_L
             continue
         if name in _CONTAINERS:
             yield from _container(inner, tree, f"{path}{name}/")
-        elif not path and tree is None and any(True for _ in _all(inner)):
+        elif not path and tree is None and any(_all(inner)):
             raise CheckpointError(
                 f"the file is of a model of a class of its own, which keeps layers in {name!r}; what it computes with "
                 f"them is code, which is not read. {TO_FUNCTIONAL}"
@@ -190,7 +186,7 @@ def _container(group: Group, tree: dict[str, Any] | None, path: str) -> Iterator
     order = {slot: place for place, slot in enumerate(entries)}
     for slot in sorted(group.groups, key=lambda name: (order.get(name, len(order)), *_class_and_number(name))):
         entry = entries.get(slot)
-        if tree is not None and entry is None and any(True for _ in _all(group.groups[slot])):
+        if tree is not None and entry is None and any(_all(group.groups[slot])):
             raise CheckpointError(f"entry {path + slot!r} belongs to no layer of the model's configuration")
         yield from _slot(slot, group.groups[slot], entry, path + slot, listed=tree is not None)
 
@@ -211,15 +207,17 @@ def _slot(slot: str, group: Group, entry: dict[str, Any] | None, path: str, *, l
     variables = group.groups.get("vars")
     kind, number = _class_and_number(slot)
     if variables is not None:
-        stated = _one(variables.attributes.get("name"))
+        name = variables.attributes.get("name")
+        stated = name if isinstance(name, str) else None
         layer = layer_of(entry) if entry is not None else None
         if layer is not None and stated not in (None, layer.name):
             raise CheckpointError(
                 f"entry {path!r} is layer {stated!r} by its own name, {layer.name!r} by the configuration"
             )
-        values = tuple(variables.datasets[key] for key in sorted(variables.datasets, key=lambda key: (len(key), key)))
-        if sorted(variables.datasets) != sorted(map(str, range(len(values)))):
+        numbers = list(map(str, range(len(variables.datasets))))
+        if set(variables.datasets) != set(numbers):
             raise CheckpointError(f"entry {path + '/vars'!r} does not number its variables from 0; it is damaged")
+        values = tuple(variables.datasets[number] for number in numbers)
         yield _Leaf(path, kind, number, layer, layer.name if layer is not None else stated, values)
     nested = model_in(entry) if entry is not None else None
     if listed and nested is None and any(container in group.groups for container in _CONTAINERS):
@@ -247,10 +245,6 @@ def _variables(leaf: _Leaf) -> list[str]:
 def _class_and_number(slot: str) -> tuple[str, int]:
     match = re.fullmatch(r"(.*?)(?:_(\d{1,6}))?", slot, re.DOTALL)
     return (match[1], int(match[2] or 0)) if match else (slot, 0)
-
-
-def _one(value: str | list[str] | None) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def _twice(name: str) -> CheckpointError:

@@ -1,50 +1,45 @@
-"""Reads ONNX files whole, with weights in a second file beside them, and nothing from elsewhere."""
+"""Reads ONNX files whole: weights from a second file beside them, and functions put in the place of their calls."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from math import prod
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import onnx
-from onnx import AttributeProto, TensorProto, external_data_helper, helper
+import onnx.inliner
+from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, external_data_helper, helper
 
+from spinescore.export.untrusted import naming, read_file
 from spinescore.runtime.errors import CheckpointError
-from spinescore.runtime.files import read_bytes
 
 __all__ = ["load_model"]
 
 _MAX_BYTES = 2 << 30  # what protobuf holds
+_MOST_NODES = 100_000  # networks have a few thousand
 _ONE_FILE = "python -c \"import onnx; onnx.save(onnx.load('{name}'), 'one.onnx')\" makes one file of it"
 
 
 def load_model(path: Path) -> tuple[onnx.ModelProto, bytes]:
-    """Return the model with its weights inlined, and the bytes of its file.
+    """Return the model with its weights and functions inlined, and the bytes of its file.
 
-    A second file of weights must lie beside `path`, under a plain name.
-
-    Raises `CheckpointError` if `path` is no ONNX file, and for weights that are missing, elsewhere or too many.
+    A second file of weights must lie beside `path`, under a plain name. Raises `CheckpointError` if `path` is no ONNX
+    file, for weights that are missing, elsewhere or too many, and for functions without end.
     """
-    try:
-        if path.exists() and not path.is_file():
-            raise CheckpointError(f"{path.name} is no file; give the .onnx file")
-        content = read_bytes(path, _MAX_BYTES) if path.stat().st_size <= _MAX_BYTES else None
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    if content is None:
-        raise CheckpointError(f"{path.name}: has more bytes than an ONNX file can; give the file that was exported")
+    content = read_file(path, _MAX_BYTES, "give the .onnx file that was exported")
     try:
         model = onnx.load_model_from_string(content)
     except Exception as error:  # protobuf's DecodeError; its class is not public
         raise CheckpointError(f"{path.name}: not an ONNX file, or truncated: {error}") from error
-    _inline(model, path)
-    for tensor in _tensors(model):
-        if external_data_helper.uses_external_data(tensor):
-            raise CheckpointError(
-                f"{path.name}: tensor {tensor.name or 'without a name'} of a node lies in another file; "
-                f"{_ONE_FILE.format(name=path.name)}"
-            )
-    return model, content
+    with naming(path.name):
+        _inline(model, path)
+        for tensor in _tensors(model):
+            if external_data_helper.uses_external_data(tensor):
+                label = tensor.name or "without a name"
+                one_file = _ONE_FILE.format(name=path.name)
+                raise CheckpointError(f"tensor {label} of a node lies in another file; {one_file}")
+        return _without_functions(model), content
 
 
 def _inline(model: onnx.ModelProto, path: Path) -> None:
@@ -57,20 +52,20 @@ def _inline(model: onnx.ModelProto, path: Path) -> None:
         place = {entry.key: entry.value for entry in tensor.external_data}
         location, length = place.get("location", ""), place.get("length")
         if not all(place.get(key, "0").isdecimal() for key in ("offset", "length")):
-            raise CheckpointError(f"{path.name}: tensor {tensor.name} has a damaged place; export the network again")
+            raise CheckpointError(f"tensor {tensor.name} has a damaged place; export the network again")
         if location not in files:
             files[location] = _beside(path, tensor.name, location)
         data, offset = files[location], int(place.get("offset", "0"))
-        size = _bytes_of(tensor, path)
+        size = _bytes_of(tensor)
         present = max(0, min(len(data) - offset, len(data) if length is None else int(length)))
         total += size
         if present < size or (present > size and length is not None):
             raise CheckpointError(
-                f"{path.name}: tensor {tensor.name} cannot be read from {location}: {present} bytes instead of "
+                f"tensor {tensor.name} cannot be read from {location}: {present} bytes instead of "
                 f"{size}; copy both files again"
             )
         if total > sum(map(len, files.values())):
-            raise CheckpointError(f"{path.name}: its tensors share bytes of {location}; it is damaged or forged")
+            raise CheckpointError(f"its tensors share bytes of {location}; it is damaged or forged")
         tensor.raw_data = data[offset : offset + size]
         tensor.data_location = TensorProto.DEFAULT
         del tensor.external_data[:]
@@ -81,28 +76,19 @@ def _beside(path: Path, tensor: str, location: str) -> bytes:
     source = path.parent / location
     if not plain or PurePosixPath(location).name != location or source.is_symlink():
         raise CheckpointError(
-            f"{path.name}: tensor {tensor} lies in {location!r}; only a file beside the model is read. With both files "
+            f"tensor {tensor} lies in {location!r}; only a file beside the model is read. With both files "
             f"in one folder {_ONE_FILE.format(name=path.name)}"
         )
-    try:
-        if source.exists() and not source.is_file():
-            raise CheckpointError(f"{path.name}: tensor {tensor} lies in {location}, which is no file")
-        if source.stat().st_size > _MAX_BYTES:
-            raise CheckpointError(f"{path.name}: {location} has more bytes than any of these networks")
-        return read_bytes(source, _MAX_BYTES)
-    except OSError as error:
-        raise CheckpointError(
-            f"{path.name}: tensor {tensor} cannot be read from {location}: {error.strerror}; copy both files"
-        ) from error
+    return read_file(source, _MAX_BYTES, f"tensor {tensor} lies in it, copy both files")
 
 
-def _bytes_of(tensor: TensorProto, path: Path) -> int:
+def _bytes_of(tensor: TensorProto) -> int:
     try:
         item = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     except (KeyError, TypeError, ValueError):
         item = 0
     if item == 0 or min(tensor.dims, default=0) < 0:
-        raise CheckpointError(f"{path.name}: tensor {tensor.name} has a type or shape that weights do not have")
+        raise CheckpointError(f"tensor {tensor.name} has a type or shape that weights do not have")
     return int(prod(tensor.dims)) * item
 
 
@@ -125,3 +111,44 @@ def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
             if attribute.type == AttributeProto.GRAPH:
                 graphs.append(attribute.g)
             graphs.extend(attribute.graphs)
+
+
+def _without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with its functions put in the place of their calls.
+
+    Functions that call themselves, and those that multiply beyond any network, are refused first: the inliner of some
+    versions of onnx ends the process at them.
+    """
+    if not model.functions:
+        return model
+    calls = {_name(one, one.name): [_name(node, node.op_type) for node in _nodes(one.node)] for one in model.functions}
+    sizes: dict[tuple[str, str, str], int] = {}
+    try:
+        for name in TopologicalSorter(calls).static_order():  # a function after those that it calls
+            sizes[name] = sum(sizes[called] for called in calls[name]) if name in calls else 1
+        total = sum(sizes.get(_name(node, node.op_type), 1) for node in _nodes(model.graph.node))
+        fault = f"would become {total} nodes, more than {_MOST_NODES}" if total > _MOST_NODES else ""
+    except CycleError as error:
+        fault = f"cannot be put in place: {' calls '.join(name for _, name, _ in error.args[1])}"
+    if fault:
+        raise CheckpointError(f"its functions {fault}; export the network again without functions")
+    try:
+        inlined: onnx.ModelProto = onnx.inliner.inline_local_functions(model)
+    except Exception as error:  # the inliner's exceptions share no base class of its own
+        raise CheckpointError(f"its functions cannot be put in place: {error}") from error
+    return inlined
+
+
+def _name(one: NodeProto | FunctionProto, name: str) -> tuple[str, str, str]:
+    return "" if one.domain == "ai.onnx" else one.domain, name, one.overload
+
+
+def _nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """Yield nodes, and those of the graphs in their attributes."""
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                waiting.extend(graph.node)

@@ -5,7 +5,6 @@ No name is ever looked up and nothing is called. Names and signatures: torch/_ut
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,14 +106,9 @@ class StorageRef:
     numel: int
 
     @property
-    def itemsize(self) -> int:
-        if self.dtype in _OTHER_STORAGES:
-            return _OTHER_STORAGES[self.dtype]
-        return 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
-
-    @property
     def nbytes(self) -> int:
-        return self.numel * self.itemsize
+        known = {**_OTHER_STORAGES, "bfloat16": 2}
+        return self.numel * (known[self.dtype] if self.dtype in known else np.dtype(self.dtype).itemsize)
 
 
 @dataclass(frozen=True)
@@ -200,11 +194,8 @@ def fill(target: object, items: list[Any]) -> None:
         target = target.items
     if not isinstance(target, dict):
         raise CheckpointError("the pickle sets an item of something that has none; it is damaged or forged")
-    target.update((key, value) for key, value in _pairs(items) if isinstance(key, (str, int, float, bytes)))
-
-
-def _pairs(items: list[Any]) -> Iterator[tuple[Any, Any]]:
-    return zip(items[::2], items[1::2], strict=True)
+    pairs = zip(items[::2], items[1::2], strict=True)
+    target.update((key, value) for key, value in pairs if isinstance(key, (str, int, float, bytes)))
 
 
 def refusal(function: str) -> CheckpointError:

@@ -13,17 +13,7 @@ import pickletools
 from collections.abc import Callable
 from typing import Any
 
-from spinescore.export.pickle_names import (
-    Global,
-    StorageRef,
-    Stub,
-    call,
-    copied,
-    fill,
-    instance,
-    name_of,
-    storage_of,
-)
+from spinescore.export.pickle_names import Global, StorageRef, Stub, call, copied, fill, instance, name_of, storage_of
 from spinescore.runtime.errors import CheckpointError
 
 __all__ = ["MAX_STEPS", "PickleMachine"]
@@ -46,16 +36,17 @@ class PickleMachine:
         for opcode, argument, _ in pickletools.genops(stream):
             self._spend(1)
             name = opcode.name
+            if name == "STOP":
+                return self._stack.pop()
             if name in _LITERALS:
                 self._stack.append(argument)
             elif name in _CONSTANTS:
                 self._stack.append(_CONSTANTS[name]())
-            elif name in _ACTIONS:
-                _ACTIONS[name](self, argument)
-            elif name == "STOP":
-                return self._stack.pop()
-            elif name not in ("PROTO", "FRAME"):
-                raise CheckpointError(f"the pickle uses the opcode {name}, which no set of weights needs")
+            elif name in _MADE:
+                made = self._made(name, argument)
+                self._stack.append(made)  # on the stack as it is now: a mark exchanges it
+            else:
+                self._change(name, argument)
         raise CheckpointError("the pickle has no end; the file is truncated, get it again")
 
     def _spend(self, steps: int) -> None:
@@ -68,111 +59,89 @@ class PickleMachine:
         self._stack = self._below.pop()
         return items
 
-    def mark(self, _: Any) -> None:
-        self._below.append(self._stack)
-        self._stack = []
+    def _pop(self, count: int) -> list[Any]:
+        return [self._stack.pop() for _ in range(count)][::-1]
 
-    def pop(self, _: Any) -> None:
-        if self._stack:
-            self._stack.pop()
-        else:
-            self._pop_mark()
+    def _change(self, name: str, argument: Any) -> None:
+        """Run an opcode that moves objects between the stack, its marks and the memo, or changes one on the stack."""
+        match name:
+            case "PROTO" | "FRAME":
+                pass
+            case "MARK":
+                self._below.append(self._stack)
+                self._stack = []
+            case "POP" if self._stack:
+                self._stack.pop()
+            case "POP" | "POP_MARK":
+                self._pop_mark()
+            case "DUP" | "GET" | "BINGET" | "LONG_BINGET":
+                self._stack.append(self._stack[-1] if name == "DUP" else self._memo[argument])
+            case "MEMOIZE" | "PUT" | "BINPUT" | "LONG_BINPUT":
+                self._memo[len(self._memo) if name == "MEMOIZE" else argument] = self._stack[-1]
+            case "APPEND" | "APPENDS" | "ADDITEMS":
+                items = self._pop(1) if name == "APPEND" else self._pop_mark()
+                if isinstance(self._stack[-1], list):
+                    self._stack[-1].extend(items)
+                elif not isinstance(self._stack[-1], Stub):
+                    raise CheckpointError("the pickle appends to something that is no list; it is damaged")
+            case "SETITEM" | "SETITEMS":
+                items = self._pop(2) if name == "SETITEM" else self._pop_mark()
+                fill(self._stack[-1], items)
+            case (
+                "BUILD"
+            ):  # an object's state is dropped: stubs have none, and a state dict's only holds version numbers
+                self._stack.pop()
+                if not isinstance(self._stack[-1], (Stub, dict)):
+                    raise CheckpointError("the pickle sets the state of something that has none; it is damaged")
+            case _:
+                raise CheckpointError(f"the pickle uses the opcode {name}, which no set of weights needs")
 
-    def pop_mark(self, _: Any) -> None:
-        self._pop_mark()
+    def _made(self, name: str, argument: Any) -> object:
+        """Return the object that an opcode makes of what is on the stack, which is taken off."""
+        match name:
+            case "TUPLE":
+                return tuple(self._pop_mark())
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                return tuple(self._pop(int(name[-1])))
+            case "DICT":
+                target: dict[Any, Any] = {}
+                fill(target, self._pop_mark())
+                return target
+            case "GLOBAL":
+                return name_of(*argument.split(" ", 1))
+            case "STACK_GLOBAL":
+                parts = self._pop(2)
+                if not all(isinstance(part, str) for part in parts):
+                    raise CheckpointError("the pickle names an object by something that is no text; it is damaged")
+                return name_of(*parts)
+            case "REDUCE":
+                return self._result(*self._pop(2))
+            case "NEWOBJ" | "NEWOBJ_EX":
+                return _instance(self._pop(2 if name == "NEWOBJ" else 3)[0])
+            case "INST" | "OBJ":  # an object of a Python 2 class, which the opcode names or which is first
+                items = self._pop_mark()
+                return _instance(items[0] if argument is None else name_of(*argument.split(" ", 1)))
+            case "BINPERSID":
+                storage = storage_of(self._stack.pop())
+                if isinstance(storage, StorageRef) and self.storages.setdefault(storage.key, storage) != storage:
+                    raise CheckpointError(f"storage {storage.key!r} is described in two ways; the file is damaged")
+                return storage
+        return self._pop_mark()  # LIST, FROZENSET: nothing here looks into a set
 
-    def dup(self, _: Any) -> None:
-        self._stack.append(self._stack[-1])
-
-    def put(self, index: Any) -> None:
-        self._memo[len(self._memo) if index is None else index] = self._stack[-1]
-
-    def get(self, index: Any) -> None:
-        self._stack.append(self._memo[index])
-
-    def tuple_of(self, count: int | None) -> None:
-        items = self._pop_mark() if count is None else [self._stack.pop() for _ in range(count)][::-1]
-        self._stack.append(tuple(items))
-
-    def list_of(self, _: Any) -> None:
-        items = self._pop_mark()
-        self._stack.append(items)
-
-    def dict_of(self, _: Any) -> None:
-        target: dict[Any, Any] = {}
-        fill(target, self._pop_mark())
-        self._stack.append(target)
-
-    def append(self, _: Any) -> None:
-        self._extend([self._stack.pop()])
-
-    def appends(self, _: Any) -> None:
-        self._extend(self._pop_mark())
-
-    def _extend(self, items: list[Any]) -> None:
-        target = self._stack[-1]
-        if isinstance(target, list):
-            target.extend(items)
-        elif not isinstance(target, Stub):
-            raise CheckpointError("the pickle appends to something that is no list; it is damaged")
-
-    def set_item(self, _: Any) -> None:
-        value, key = self._stack.pop(), self._stack.pop()
-        fill(self._stack[-1], [key, value])
-
-    def set_items(self, _: Any) -> None:
-        items = self._pop_mark()
-        fill(self._stack[-1], items)
-
-    def name(self, argument: str) -> None:
-        self._stack.append(name_of(*argument.split(" ", 1)))
-
-    def stack_name(self, _: Any) -> None:
-        name, module = self._stack.pop(), self._stack.pop()
-        if not isinstance(name, str) or not isinstance(module, str):
-            raise CheckpointError("the pickle names an object by something that is no text; it is damaged")
-        self._stack.append(name_of(module, name))
-
-    def reduce(self, _: Any) -> None:
-        arguments, function = self._stack.pop(), self._stack.pop()
+    def _result(self, function: object, arguments: object) -> object:
+        """Return what a call stands for; nothing is called."""
         if not isinstance(function, (Global, Stub)) or not isinstance(arguments, tuple):
             raise CheckpointError("the pickle calls something that is no function; it is damaged or forged")
-        self._call(function, arguments)
-
-    def _call(self, function: Global | Stub, arguments: tuple[Any, ...]) -> None:
         if isinstance(function, Stub):  # the result of a call that was not made
-            self._stack.append(Stub(function.made_by, called=True))
-            return
+            return Stub(function.made_by, called=True)
         self._spend(copied(function.name, arguments))
-        self._stack.append(call(function.name, arguments))
+        return call(function.name, arguments)
 
-    def new_object(self, count: int) -> None:
-        self._instance([self._stack.pop() for _ in range(count)][-1])
 
-    def _instance(self, kind: object) -> None:
-        if not isinstance(kind, (Global, Stub)):
-            raise CheckpointError("the pickle makes an object of something that is no class; it is damaged or forged")
-        self._stack.append(instance(kind))
-
-    def old_object(self, name: str | None) -> None:
-        """Push an object of a Python 2 class, which the opcode names or which is first on the stack."""
-        items = self._pop_mark()
-        self._instance(name_of(*name.split(" ", 1)) if name is not None else items[0])
-
-    def build(self, _: Any) -> None:
-        """Drop an object's state: stubs have none, and a state dict's only holds version numbers."""
-        self._stack.pop()
-        if not isinstance(self._stack[-1], (Stub, dict)):
-            raise CheckpointError("the pickle sets the state of something that has none; it is damaged or forged")
-
-    def persistent(self, _: Any) -> None:
-        self._stack.append(self._storage(self._stack.pop()))
-
-    def _storage(self, identity: Any) -> object:
-        storage = storage_of(identity)
-        if isinstance(storage, StorageRef) and self.storages.setdefault(storage.key, storage) != storage:
-            raise CheckpointError(f"storage {storage.key!r} is described in two ways; the file is damaged")
-        return storage
+def _instance(kind: object) -> object:
+    if not isinstance(kind, (Global, Stub)):
+        raise CheckpointError("the pickle makes an object of something that is no class; it is damaged or forged")
+    return instance(kind)
 
 
 _LITERALS = frozenset(
@@ -190,33 +159,8 @@ _CONSTANTS: dict[str, Callable[[], object]] = {
     "EMPTY_DICT": dict,
     "EMPTY_SET": list,  # nothing here looks into a set
 }
-_ACTIONS: dict[str, Callable[[PickleMachine, Any], None]] = {
-    "MARK": PickleMachine.mark,
-    "POP": PickleMachine.pop,
-    "POP_MARK": PickleMachine.pop_mark,
-    "DUP": PickleMachine.dup,
-    "MEMOIZE": PickleMachine.put,
-    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), PickleMachine.put),
-    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), PickleMachine.get),
-    "TUPLE": lambda machine, _: machine.tuple_of(None),
-    "TUPLE1": lambda machine, _: machine.tuple_of(1),
-    "TUPLE2": lambda machine, _: machine.tuple_of(2),
-    "TUPLE3": lambda machine, _: machine.tuple_of(3),
-    "LIST": PickleMachine.list_of,
-    "FROZENSET": PickleMachine.list_of,
-    "DICT": PickleMachine.dict_of,
-    "APPEND": PickleMachine.append,
-    "APPENDS": PickleMachine.appends,
-    "ADDITEMS": PickleMachine.appends,
-    "SETITEM": PickleMachine.set_item,
-    "SETITEMS": PickleMachine.set_items,
-    "GLOBAL": PickleMachine.name,
-    "STACK_GLOBAL": PickleMachine.stack_name,
-    "REDUCE": PickleMachine.reduce,
-    "NEWOBJ": lambda machine, _: machine.new_object(2),
-    "INST": PickleMachine.old_object,
-    "OBJ": PickleMachine.old_object,
-    "NEWOBJ_EX": lambda machine, _: machine.new_object(3),
-    "BUILD": PickleMachine.build,
-    "BINPERSID": PickleMachine.persistent,
-}
+_MADE = frozenset(
+    """
+    TUPLE TUPLE1 TUPLE2 TUPLE3 LIST FROZENSET DICT GLOBAL STACK_GLOBAL REDUCE NEWOBJ NEWOBJ_EX INST OBJ BINPERSID
+    """.split()  # noqa: SIM905
+)

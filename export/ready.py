@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from spinescore.export.ends import ORDINARY, check_heatmaps, cut_to_logits, probe_pictures, rename_value
-from spinescore.export.functions import without_functions
 from spinescore.export.graph import free_size
 from spinescore.export.onnxfile import load_model
 from spinescore.export.sessions import run_model
+from spinescore.export.untrusted import naming
 from spinescore.runtime.errors import CheckpointError
 
 __all__ = ["Ready", "read_ready"]
@@ -73,34 +73,34 @@ def read_ready(
     for shapes that do not fit, and for probabilities that cannot be cut back to logits.
     """
     model, content = load_model(path)
-    notes: list[str] = []
-    model = without_functions(model, path.name)
-    _check_operators(model, path)
-    rename_value(model.graph, _only_input(model, path), "image")
-    rename_value(model.graph, model.graph.output[0].name, output)
-    channels = channels or _channels(model.graph, path)
-    image = (channels, height_px, width_px)
-    _settle_input(model.graph, path, image, notes)
-    del model.graph.value_info[:]  # shapes noted at export hold the batch of that time
-    model.graph.output[0].CopyFrom(helper.make_tensor_value_info(output, TensorProto.FLOAT, None))
-    probes = probe_pictures(*image)
-    answers = _answers(model, path, probes)
-    outputs = _settle_output(model, path, output, image, answers, notes)
-    if output == "logits":
-        grades = _GRADES.get(outputs, outputs)
-        notes[:0] = cut_to_logits(model, answers, grades, lambda: run_model(model, probes), path.name)
-    else:
-        notes += check_heatmaps(answers, confidence_stated, path.name)
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise CheckpointError(f"{path.name}: not a valid ONNX graph: {error}") from error
-    if other_sizes:
-        _free_size(model, path, channels, other_sizes)
-    return Ready(model, channels, outputs, tuple(notes), hashlib.sha256(content).hexdigest(), len(content))
+    with naming(path.name):
+        notes: list[str] = []
+        _check_operators(model)
+        rename_value(model.graph, _only_input(model, path.name), "image")
+        rename_value(model.graph, model.graph.output[0].name, output)
+        channels = channels or _channels(model.graph)
+        image = (channels, height_px, width_px)
+        _settle_input(model.graph, image, notes)
+        del model.graph.value_info[:]  # shapes noted at export hold the batch of that time
+        model.graph.output[0].CopyFrom(helper.make_tensor_value_info(output, TensorProto.FLOAT, None))
+        probes = probe_pictures(*image)
+        answers = _answers(model, probes)
+        outputs = _settle_output(model, output, image, answers, notes)
+        if output == "logits":
+            grades = _GRADES.get(outputs, outputs)
+            notes[:0] = cut_to_logits(model, answers, grades, lambda: run_model(model, probes))
+        else:
+            notes += check_heatmaps(answers, confidence_stated)
+        try:
+            onnx.checker.check_model(model, full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            raise CheckpointError(f"not a valid ONNX graph: {error}") from error
+        if other_sizes:
+            _free_size(model, channels, other_sizes)
+        return Ready(model, channels, outputs, tuple(notes), hashlib.sha256(content).hexdigest(), len(content))
 
 
-def _free_size(model: onnx.ModelProto, path: Path, channels: int, sizes: Sequence[tuple[int, int]]) -> None:
+def _free_size(model: onnx.ModelProto, channels: int, sizes: Sequence[tuple[int, int]]) -> None:
     """Make height and width of a localizer symbolic, and check that it runs at all `sizes`."""
     outputs = _dimensions(model.graph.output[0])[1]
     free_size(model)
@@ -111,84 +111,82 @@ def _free_size(model: onnx.ModelProto, path: Path, channels: int, sizes: Sequenc
             shape = ()
         if shape != (outputs, height // 4, width // 4):
             raise CheckpointError(
-                f"{path.name}: does not take pictures of {height}x{width} pixels, as localizer.test_time.scales asks. "
+                f"does not take pictures of {height}x{width} pixels, as localizer.test_time.scales asks. "
                 "Export it with free height and width: torch.onnx.export(model, (image,), 'net.onnx', "
                 "dynamic_shapes=({0: torch.export.Dim('batch'), 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO},), "
                 "dynamo=True) after model.eval(), or leave scales at [1.0]"
             )
 
 
-def _only_input(model: onnx.ModelProto, path: Path) -> str:
+def _only_input(model: onnx.ModelProto, name: str) -> str:
     """Return the name of the one input. Refuses several inputs or outputs, and ends that are not float32."""
-    inputs, outputs = _real_inputs(model.graph), list(model.graph.output)
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    outputs = list(model.graph.output)
     if len(inputs) != 1 or len(outputs) != 1:
         names = ", ".join(value.name for value in (*inputs, *outputs))
         first = inputs[0].name if inputs else "INPUT"
         raise CheckpointError(
-            f"{path.name}: has {len(inputs)} inputs and {len(outputs)} outputs, not one of each; found {names}. "
+            f"has {len(inputs)} inputs and {len(outputs)} outputs, not one of each; found {names}. "
             f'Cut out the one that is needed: python -c "import onnx; onnx.utils.extract_model('
-            f"'{path.name}', 'one.onnx', ['{first}'], ['OUTPUT'])\" with its name for OUTPUT"
+            f"'{name}', 'one.onnx', ['{first}'], ['OUTPUT'])\" with its name for OUTPUT"
         )
     for value in (inputs[0], outputs[0]):
         if value.type.tensor_type.elem_type != TensorProto.FLOAT:
             kind = TensorProto.DataType.Name(value.type.tensor_type.elem_type)
             raise CheckpointError(
-                f"{path.name}: {value.name} is {kind}; give the float32 graph, the other precisions are written here"
+                f"{value.name} is {kind}; give the float32 graph, the other precisions are written here"
             )
     return inputs[0].name
 
 
-def _answers(model: onnx.ModelProto, path: Path, probes: NDArray[np.float32]) -> NDArray[np.float32]:
+def _answers(model: onnx.ModelProto, probes: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the outputs for `probes`; check that they are finite, and the same for a picture alone."""
     batch = len(probes)
     try:
         answers = run_model(model, probes)
     except CheckpointError as error:
-        raise CheckpointError(f"{path.name}: {error}; export it again") from error
+        raise CheckpointError(f"{error}; export it again") from error
     except Exception as error:  # ONNX Runtime's exceptions share no base class of its own
         raise CheckpointError(
-            f"{path.name}: does not run on a batch of {batch} pictures {probes.shape[1:]}: {error}. {_FREE_BATCH}"
+            f"does not run on a batch of {batch} pictures {probes.shape[1:]}: {error}. {_FREE_BATCH}"
         ) from error
     if answers.ndim < 2 or len(answers) != batch:
-        raise CheckpointError(
-            f"{path.name}: a batch of {batch} pictures gives {answers.shape}, not an answer for each. {_FREE_BATCH}"
-        )
+        raise CheckpointError(f"a batch of {batch} pictures gives {answers.shape}, not one answer each. {_FREE_BATCH}")
     if not np.isfinite(answers[:ORDINARY]).all():
-        raise CheckpointError(
-            f"{path.name}: gives NaN or infinity for ordinary pictures; are its weights those after training?"
-        )
+        raise CheckpointError("gives NaN or infinity for ordinary pictures; are its weights those after training?")
     for number in range(0, ORDINARY, 2):
         try:
             alone = run_model(model, probes[number : number + 1])
         except Exception as error:
-            raise CheckpointError(f"{path.name}: does not run on one picture: {error}. {_FREE_BATCH}") from error
+            raise CheckpointError(f"does not run on one picture: {error}. {_FREE_BATCH}") from error
         off = np.abs(alone[0] - answers[number]).max() if alone[0].shape == answers[number].shape else np.inf
         if not off <= _SAME * max(float(np.ptp(answers[:ORDINARY])), 1e-6):
             raise CheckpointError(
-                f"{path.name}: answers the same picture differently alone and in a batch, as a Dropout or "
+                "answers the same picture differently alone and in a batch, as a Dropout or "
                 "BatchNormalization in training mode does, or a softmax over the batch; export it after model.eval()"
             )
     return answers
 
 
-def _check_operators(model: onnx.ModelProto, path: Path) -> None:
+def _check_operators(model: onnx.ModelProto) -> None:
     if not model.graph.node:
-        raise CheckpointError(f"{path.name}: the ONNX file holds no nodes; it is empty or another kind of file")
+        raise CheckpointError("the ONNX file holds no nodes; it is empty or another kind of file")
     for node in model.graph.node:
         if node.op_type in _ENDLESS and node.domain in _STANDARD:
             raise CheckpointError(
-                f"{path.name}: node {node.name or node.op_type} is a {node.op_type}, which can run without end and is "
+                f"node {node.name or node.op_type} is a {node.op_type}, which can run without end and is "
                 "in no HRNet or ResNet; export the network without it"
             )
         if node.domain not in _STANDARD:
             raise CheckpointError(
-                f"{path.name}: node {node.name or node.op_type} is {node.domain}.{node.op_type}, which is no standard "
+                f"node {node.name or node.op_type} is {node.domain}.{node.op_type}, which is no standard "
                 "ONNX operator; export without contrib or quantized operators"
             )
     opset = max((entry.version for entry in model.opset_import if entry.domain in _STANDARD), default=0)
     if not 11 <= opset <= _NEWEST_OPSET:
         raise CheckpointError(
-            f"{path.name}: opset {opset}; read is opset 11 to {_NEWEST_OPSET}. Export it again with opset_version=17 "
+            f"opset {opset}; read is opset 11 to {_NEWEST_OPSET}. Export it again with opset_version=17 "
             "(torch.onnx.export) or --opset 17 (tf2onnx)"
         )
     del model.opset_import[:]
@@ -196,22 +194,17 @@ def _check_operators(model: onnx.ModelProto, path: Path) -> None:
     model.ir_version = min(max(model.ir_version, 4), _NEWEST_IR)
 
 
-def _real_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
-    constants = {tensor.name for tensor in graph.initializer}
-    return [value for value in graph.input if value.name not in constants]
-
-
 def _dimensions(value: onnx.ValueInfoProto) -> list[int]:
     """Return the shape, with 0 for symbolic dimensions."""
     return [int(dim.dim_value) if dim.HasField("dim_value") else 0 for dim in value.type.tensor_type.shape.dim]
 
 
-def _channels(graph: onnx.GraphProto, path: Path) -> int:
+def _channels(graph: onnx.GraphProto) -> int:
     shape = _dimensions(next(value for value in graph.input if value.name == "image"))
     fitting = [shape[axis] for axis in (1, 3) if len(shape) == 4 and shape[axis] in (1, 3)]
     if len(fitting) != 1:
         raise CheckpointError(
-            f"{path.name}: its input has shape {shape} (0 is free), which does not tell the channels; set the "
+            f"its input has shape {shape} (0 is free), which does not tell the channels; set the "
             "network's input.channels in the manifest"
         )
     return fitting[0]
@@ -221,7 +214,7 @@ def _fits(shape: list[int], expected: tuple[int, ...]) -> bool:
     return len(shape) == len(expected) and all(a in (0, b) for a, b in zip(shape, expected, strict=True))
 
 
-def _settle_input(graph: onnx.GraphProto, path: Path, image: tuple[int, int, int], notes: list[str]) -> None:
+def _settle_input(graph: onnx.GraphProto, image: tuple[int, int, int], notes: list[str]) -> None:
     """Make the input NCHW with a symbolic batch, by a Transpose if the network takes NHWC."""
     value = next(value for value in graph.input if value.name == "image")
     shape = _dimensions(value)
@@ -229,7 +222,7 @@ def _settle_input(graph: onnx.GraphProto, path: Path, image: tuple[int, int, int
     is_nhwc = not _fits(shape[1:], image)
     if is_nhwc and not _fits(shape[1:], (height, width, channels)):
         raise CheckpointError(
-            f"{path.name}: its input has shape {shape} (0 is free); the bundle wants "
+            f"its input has shape {shape} (0 is free); the bundle wants "
             f"(N, {channels}, {height}, {width}) or the same as NHWC. Set the network's input in the manifest, "
             "or export it with that size"
         )
@@ -244,7 +237,6 @@ def _settle_input(graph: onnx.GraphProto, path: Path, image: tuple[int, int, int
 
 def _settle_output(
     model: onnx.ModelProto,
-    path: Path,
     output: str,
     image: tuple[int, int, int],
     answers: NDArray[np.float32],
@@ -267,6 +259,6 @@ def _settle_output(
     else:
         fits, expected = len(shape) == 1, "(N, outputs)"
     if not fits:
-        raise CheckpointError(f"{path.name}: its output has shape {('N', *shape)}; the bundle wants {expected}")
+        raise CheckpointError(f"its output has shape {('N', *shape)}; the bundle wants {expected}")
     graph.output[0].CopyFrom(helper.make_tensor_value_info(output, TensorProto.FLOAT, ["N", *shape]))
     return int(shape[0])

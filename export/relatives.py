@@ -7,6 +7,8 @@ under its real name, before it is read as something that it is not.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from spinescore.export.weights import Weights
 from spinescore.runtime.errors import CheckpointError
@@ -61,94 +63,71 @@ _HRNETS_WITHOUT_FINAL_LAYER: _Signs = (
 
 def check_hrnet_relatives(weights: Weights) -> None:
     """Refuse weights that have HRNet's names but belong to another network. Raises CheckpointError."""
-    signs = _CHANGED + _HRNETS
-    if "final_layer.weight" not in weights:
-        signs += _HRNETS_WITHOUT_FINAL_LAYER
-    _refuse(weights, _sign(weights, signs))
+    without_end = () if "final_layer.weight" in weights else _HRNETS_WITHOUT_FINAL_LAYER
+    _refuse(weights, _signs(weights, _CHANGED + _HRNETS + without_end))
 
 
 def check_resnet_relatives(weights: Weights) -> None:
     """Refuse weights that have torchvision's names but belong to another network. Raises CheckpointError."""
-    if weights.names("stage2."):  # an HRNet in the grader's place, which `Weights.close` refuses
-        return
-    for reason in (
-        _monai(weights),
-        _sign(weights, _CHANGED + _RESNETS),
-        _shortcut(weights),
-        _normalisation(weights),
-        _stem(weights),
-        _convolution(weights),
-        _head(weights),
-    ):
-        _refuse(weights, reason)
+    if not weights.names("stage2."):  # an HRNet in the grader's place is refused by `Weights.close`
+        _refuse(weights, chain(_blocks(weights), _stem(weights), _convolutions(weights), _head(weights)))
 
 
-def _refuse(weights: Weights, reason: str) -> None:
-    if reason:
+def _refuse(weights: Weights, reasons: Iterable[str]) -> None:
+    """Raise the error for the first of the reasons, if there is one."""
+    for reason in reasons:
         advice = "" if ";" in reason else f" {_ONNX}"  # a semicolon is followed by the next step
         raise CheckpointError(f"{weights.architecture}: {reason}.{advice}")
 
 
-def _sign(weights: Weights, signs: _Signs) -> str:
+def _signs(weights: Weights, signs: _Signs) -> Iterator[str]:
     for pattern, trait in signs:
-        name = next((name for name in weights.names() if re.search(pattern, name)), "")
-        if name:
-            return f"by its tensor {name[:100]} the network {trait}"
-    return ""
+        for name in weights.names():
+            if re.search(pattern, name):
+                yield f"by its tensor {name[:100]} the network {trait}"
 
 
-def _monai(weights: Weights) -> str:
-    name = next((name for name in weights.names("layer") if name.endswith(".downsample.0.bias")), "")
-    if not name:
-        return ""
-    return (
-        f"{name} is a bias that torchvision's ResNet does not have and MONAI's has. MONAI's first convolution has "
-        "stride 1 unless conv1_t_stride says otherwise (Project-MONAI/MONAI#7572), and weights do not show it, so this "
-        "cannot be read as torchvision's"
-    )
-
-
-def _shortcut(weights: Weights) -> str:
-    for stage in "234":
-        block = f"layer{stage}.0"
+def _blocks(weights: Weights) -> Iterator[str]:
+    for name in weights.names("layer"):
+        if name.endswith(".downsample.0.bias"):
+            yield (
+                f"{name} is a bias that torchvision's ResNet does not have and MONAI's has. MONAI's first convolution "
+                "has stride 1 unless conv1_t_stride says otherwise (Project-MONAI/MONAI#7572), and weights do not show "
+                "it, so this cannot be read as torchvision's"
+            )
+    yield from _signs(weights, _CHANGED + _RESNETS)
+    for block in ("layer2.0", "layer3.0", "layer4.0"):
         if f"{block}.conv1.weight" in weights and f"{block}.downsample.0.weight" not in weights:
-            return (
+            yield (
                 f"{block} halves the picture and has no downsample.0.weight: its shortcut is of type A (for small "
                 "pictures, or MONAI's shortcut_type='A'), which torchvision's ResNet does not have"
             )
-    return ""
-
-
-def _normalisation(weights: Weights) -> str:
     if "bn1.weight" in weights and "bn1.running_mean" not in weights:
-        return (
+        yield (
             "bn1 has no running_mean: the network has GroupNorm, or batch normalisation without statistics, which "
             "torchvision's ResNet does not have"
         )
     conv, norm = "layer1.0.conv3.weight", "layer1.0.bn3.weight"
-    if conv in weights and norm in weights:
-        shape = weights.shape(conv)
-        if len(shape) == 4 and shape[0] != shape[1] and weights.shape(norm) == (shape[1],):
-            return f"{norm} has the size of what {conv} takes: the normalisation stands before it (pre-activation)"
-    return ""
+    shape = weights.shape(conv) if conv in weights and norm in weights else ()
+    if len(shape) == 4 and shape[0] != shape[1] and weights.shape(norm) == (shape[1],):
+        yield f"{norm} has the size of what {conv} takes: the normalisation stands before it (pre-activation)"
 
 
-def _stem(weights: Weights) -> str:
+def _stem(weights: Weights) -> Iterator[str]:
     shape = weights.shape("conv1.weight") if "conv1.weight" in weights else ()
     if len(shape) == 5:
-        return f"conv1.weight has shape {shape}: the network is one for volumes"
+        yield f"conv1.weight has shape {shape}: the network is one for volumes"
     if len(shape) == 4 and shape[2:] != (7, 7):
-        return (
+        yield (
             f"conv1.weight is {shape[2]}x{shape[3]}, torchvision's is 7x7. Such a stem usually has stride 1 and no "
             "pooling behind it (ResNets for small pictures), which weights do not show"
         )
-    return ""
 
 
-def _convolution(weights: Weights) -> str:
+def _convolutions(weights: Weights) -> Iterator[str]:
     for name in weights.names():
         if re.fullmatch(r"(layer\d\.\d+\.)?conv\d\.bias", name):
-            return (
+            yield (
                 f"{name} is a bias that torchvision's ResNet does not have. Networks that came from Keras have it, and "
                 "their stride stands in another convolution, which weights do not show"
             )
@@ -156,21 +135,21 @@ def _convolution(weights: Weights) -> str:
         if second and f"{second[1]}.conv1.weight" in weights:
             takes, first = weights.shape(name), weights.shape(f"{second[1]}.conv1.weight")
             if len(takes) == len(first) == 4 and takes[1] and takes[1] < first[0] and first[0] % takes[1] == 0:
-                return f"{name} is grouped: it takes {takes[1]} of {first[0]} channels, as ResNeXt, which is not read"
-    return ""
+                yield f"{name} is grouped: it takes {takes[1]} of {first[0]} channels, as ResNeXt, which is not read"
 
 
-def _head(weights: Weights) -> str:
+def _head(weights: Weights) -> Iterator[str]:
     if "layer1.0.conv1.weight" not in weights:
-        return ""
+        return
     behind = [name for name in weights.names() if not re.match(r"(conv1|bn1|layer\d)\.", name)]
     if any("deconv" in name for name in behind):
-        return "the network has deconvolutions behind the ResNet: it gives heatmaps, no grades"
+        yield "the network has deconvolutions behind the ResNet: it gives heatmaps, no grades"
     kernels = [name for name in behind if name.endswith("weight") and len(weights.shape(name)) > 1]
     heads = list(dict.fromkeys(name.split(".")[0][:100] for name in kernels))
     if len(heads) > 1:
-        return f"the network has several heads ({', '.join(heads[:5])}), a grader has one, called fc"
+        yield f"the network has several heads ({', '.join(heads[:5])}), a grader has one, called fc"
     if heads and heads != ["fc"]:
-        return f"the head is called {heads[0]}, not fc, so that it is not certain what lies before it"
-    norm = next((name for name in behind if name.endswith("running_mean")), "")
-    return f"the head has a batch normalisation ({norm[:100]}), read are dense layers alone" if norm else ""
+        yield f"the head is called {heads[0]}, not fc, so that it is not certain what lies before it"
+    for name in behind:
+        if name.endswith("running_mean"):
+            yield f"the head has a batch normalisation ({name[:100]}), read are dense layers alone"

@@ -16,13 +16,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from spinescore.export.blocks import conv_norm, residual
 from spinescore.export.graph import Graph
 from spinescore.export.keras_advice import TO_ONNX
-from spinescore.export.keras_check import KERAS_EPSILON, check_layers
+from spinescore.export.keras_check import check_layers
+from spinescore.export.keras_config import KerasLayer
 from spinescore.export.relatives import check_resnet_relatives
-from spinescore.export.untrusted import KerasLayer
-from spinescore.export.weights import Array64, Weights, fold_batch_norm
+from spinescore.export.weights import Array64, Weights, conv_norm, residual
 from spinescore.runtime.errors import CheckpointError
 
 __all__ = ["HEADS", "Head", "build_resnet", "head_of", "is_keras_resnet"]
@@ -32,18 +31,13 @@ Head = Literal["corners4", "corner4", "grades", "bridge"]
 # The number of a grader's outputs decides their meaning.
 HEADS: dict[int, Head] = {8: "corners4", 4: "corner4", 3: "grades", 2: "bridge"}
 
-_KERAS = "ResNet (Keras layout)"
-_TORCH = "ResNet (torchvision layout)"
-
 
 def head_of(outputs: int) -> Head:
     """Return the head with `outputs` logits. Raises `CheckpointError` if there is none."""
     if outputs in HEADS:
         return HEADS[outputs]
     heads = ", ".join(f"{number} ({head})" for number, head in HEADS.items())
-    raise CheckpointError(
-        f"the grader has {outputs} outputs; known are {heads}. Replace its final layer and train it on corners"
-    )
+    raise CheckpointError(f"the grader has {outputs} outputs; known are {heads}. Train it with one of these")
 
 
 def is_keras_resnet(names: Iterable[str]) -> bool:
@@ -64,13 +58,10 @@ def build_resnet(
     is missing, left over or of a wrong shape, or if the configuration contradicts the graph.
     """
     order: tuple[str, ...] = ()
-    if is_keras_resnet(tensors):
+    weights = Weights(tensors, f"ResNet ({'Keras' if is_keras_resnet(tensors) else 'torchvision'} layout)")
+    if weights.keras:
         _refuse_v2(tensors)
         order = check_layers(layers, tensors)
-        weights = Weights(tensors, _KERAS)
-        graph, features = _keras_features(weights, height_px, width_px)
-        kernels = [name for name in weights.names() if name.endswith("/kernel") and len(weights.shape(name)) == 2]
-        dense = {name[: -len("/kernel")]: (weights.take(name, 2), f"{name[:-6]}bias") for name in kernels}
     else:
         layer = next((name.rpartition("/")[0] for name in tensors if "/" in name), None)
         if layer is not None:
@@ -78,15 +69,12 @@ def build_resnet(
                 f"its first layer {layer} is none of keras.applications' ResNet50, -101 or -152 (conv1_conv, ..): the "
                 f"Keras model is another network. {TO_ONNX}"
             )
-        weights = Weights(tensors, _TORCH)
         check_resnet_relatives(weights)
-        graph, features = _torch_features(weights, height_px, width_px)
-        kernels = [name for name in weights.names("fc.") if name.endswith("weight")]
-        dense = {name[: -len(".weight")]: (weights.take(name, 2).T, f"{name[:-6]}bias") for name in kernels}
-    head = {
-        name: (kernel, weights.take(bias, 1) if bias in weights else np.zeros(kernel.shape[1]))
-        for name, (kernel, bias) in dense.items()
-    }
+    name, axis = ("conv1_conv/kernel", 2) if weights.keras else ("conv1.weight", 1)
+    stem = weights.shape(name)
+    graph = Graph("resnet", stem[axis] if len(stem) == 4 else 0, height_px, width_px)
+    features = _keras_features(graph, weights) if weights.keras else _torch_features(graph, weights)
+    head = _dense_layers(weights)
     weights.close()
     if order and set(order) != set(head):
         raise CheckpointError(
@@ -106,60 +94,42 @@ def _refuse_v2(names: Iterable[str]) -> None:
         )
 
 
-def _torch_features(weights: Weights, height_px: int, width_px: int) -> tuple[Graph, str]:
-    graph = Graph("resnet", _input_channels(weights, "conv1.weight", 1), height_px, width_px)
+def _torch_features(graph: Graph, weights: Weights) -> str:
     x = graph.relu(conv_norm(graph, weights, "image", "conv1", "bn1", stride=2))
     x = graph.max_pool(x, name="maxpool")
     for stage in range(1, 5):
-        blocks = weights.count(f"layer{stage}")
-        for block in range(blocks):
+        for block in range(weights.count(f"layer{stage}")):
             x = residual(graph, weights, x, f"layer{stage}.{block}", stride=2 if stage > 1 and block == 0 else 1)
-    return graph, x
+    return x
 
 
-def _keras_features(weights: Weights, height_px: int, width_px: int) -> tuple[Graph, str]:
-    graph = Graph("resnet", _input_channels(weights, "conv1_conv/kernel", 2), height_px, width_px)
-    x = graph.relu(_keras_conv_norm(graph, weights, "image", "conv1", stride=2))
+def _keras_features(graph: Graph, weights: Weights) -> str:
+    def convolve(x: str, prefix: str, stride: int = 1) -> str:
+        return conv_norm(graph, weights, x, f"{prefix}_conv", f"{prefix}_bn", stride)
+
+    x = graph.relu(convolve("image", "conv1", 2))
     x = graph.max_pool(x, name="pool1_pool")
     for stage in range(2, 6):
         block = 1
-        while f"conv{stage}_block{block}_1_conv/kernel" in weights:
+        while f"{(prefix := f'conv{stage}_block{block}')}_1_conv/kernel" in weights:
             stride = 2 if stage > 2 and block == 1 else 1
-            x = _keras_block(graph, weights, x, f"conv{stage}_block{block}", stride)
+            shortcut = convolve(x, f"{prefix}_0", stride) if f"{prefix}_0_conv/kernel" in weights else x
+            y = graph.relu(convolve(x, f"{prefix}_1", stride))
+            y = convolve(graph.relu(convolve(y, f"{prefix}_2")), f"{prefix}_3")
+            x = graph.relu(graph.add(y, shortcut, name=f"{prefix}_add"))
             block += 1
-    return graph, x
+    return x
 
 
-def _keras_block(graph: Graph, weights: Weights, x: str, prefix: str, stride: int) -> str:
-    shortcut = x
-    if f"{prefix}_0_conv/kernel" in weights:
-        shortcut = _keras_conv_norm(graph, weights, x, f"{prefix}_0", stride)
-    y = graph.relu(_keras_conv_norm(graph, weights, x, f"{prefix}_1", stride))
-    y = graph.relu(_keras_conv_norm(graph, weights, y, f"{prefix}_2"))
-    y = _keras_conv_norm(graph, weights, y, f"{prefix}_3")
-    return graph.relu(graph.add(y, shortcut, name=f"{prefix}_add"))
-
-
-def _keras_conv_norm(graph: Graph, weights: Weights, x: str, prefix: str, stride: int = 1) -> str:
-    """Add `prefix`_conv with `prefix`_bn folded into it.
-
-    The k // 2 zeros around the picture come from a layer of their own in Keras (`conv1_pad`) or from `padding="same"`,
-    which is equal for an odd kernel at stride 1.
-    """
-    name = f"{prefix}_conv"
-    weight = weights.take(f"{name}/kernel", 4).transpose(3, 2, 0, 1)
-    bias = weights.take(f"{name}/bias", 1) if f"{name}/bias" in weights else None
-    parts = ("gamma", "beta", "moving_mean", "moving_variance")
-    gamma, beta, mean, variance = (weights.take(f"{prefix}_bn/{part}", 1) for part in parts)
-    folded, shift = fold_batch_norm(weight, bias, (gamma, beta, mean, variance), KERAS_EPSILON, name)
-    return graph.conv(x, folded, shift, name=name, stride=stride)
-
-
-def _input_channels(weights: Weights, name: str, axis: int) -> int:
-    shape = weights.shape(name)
-    if len(shape) != 4:
-        raise CheckpointError(f"{weights.architecture}: tensor {name} has shape {shape}; expected 4 axes")
-    return shape[axis]
+def _dense_layers(weights: Weights) -> dict[str, tuple[Array64, Array64]]:
+    """Return the kernels (in, out) and biases of the dense layers by name."""
+    head, kernel_end = {}, "/kernel" if weights.keras else ".weight"
+    for name in weights.names("" if weights.keras else "fc."):
+        if name.endswith(kernel_end) and (len(weights.shape(name)) == 2 or not weights.keras):
+            kernel = weights.take(name, 2) if weights.keras else weights.take(name, 2).T
+            layer, bias = name.removesuffix(kernel_end), f"{name[: -len('kernel')]}bias"
+            head[layer] = kernel, weights.take(bias, 1) if bias in weights else np.zeros(kernel.shape[1])
+    return head
 
 
 def _dense_chain(graph: Graph, x: str, layers: Mapping[str, tuple[Array64, Array64]], order: Sequence[str] = ()) -> str:

@@ -16,9 +16,8 @@ import onnx
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from spinescore.export.averaged import Images, ScaledImages
 from spinescore.export.int8 import RULES, Ranges, calibrate, layers, quantize, sample_first
-from spinescore.export.sessions import run_model
+from spinescore.export.sessions import Images, ScaledImages, run_model
 from spinescore.runtime.acceptance.comparison import GradeAgreement, PointAgreement
 from spinescore.runtime.errors import CheckpointError
 from spinescore.runtime.manifest.tolerances import Tolerances

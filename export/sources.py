@@ -12,15 +12,15 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from spinescore.export.averaged import Images, ScaledImages
 from spinescore.export.checkpoints import Checkpoint, KerasLayer, read_checkpoint
-from spinescore.export.defaults import InputSize
+from spinescore.export.defaults import InputSize, Preprocessing, not_stated
 from spinescore.export.graph import free_size
 from spinescore.export.hrnet import build_hrnet
-from spinescore.export.normalisation import Preprocessing, not_stated
-from spinescore.export.ready import read_ready
+from spinescore.export.ready import Ready, read_ready
 from spinescore.export.resnet152 import build_resnet, is_keras_resnet
+from spinescore.export.sessions import Images, ScaledImages
 from spinescore.export.synthetic import PREFIX, Tensors, fit_grader, fit_localizer, parse_synthetic, random_tensors
+from spinescore.export.untrusted import naming
 from spinescore.runtime.errors import CheckpointError
 from spinescore.runtime.manifest import HEAD_OUTPUTS
 from spinescore.runtime.manifest.testtime import scaled_size
@@ -72,10 +72,8 @@ class Network:
     def fit(self, images: Images) -> onnx.ModelProto:
         """Return the FP32 graph; a synthetic one is fitted to normalised `images` (N, C, H, W) at the first call."""
         if self.model is None:
-            images = images.scales[0] if isinstance(images, ScaledImages) else images
-            fitted = (
-                fit_localizer(self.tensors, images) if self.kind == "localizer" else fit_grader(self.tensors, images)
-            )
+            fit = fit_localizer if self.kind == "localizer" else fit_grader
+            fitted = fit(self.tensors, images.scales[0] if isinstance(images, ScaledImages) else images)
             self.model = _build(self.kind, fitted, self.size)
             self.provenance["parameters"] = parameters_of(self.model)
         return self.model
@@ -118,11 +116,8 @@ def open_network(source: str, kind: Kind, role: str, size: InputSize) -> Network
         return _ready(path, kind, role, size)
     checkpoint = read_checkpoint(path, key, "hrnet" if kind == "localizer" else "resnet")
     _refuse_exchanged(path.name, checkpoint.tensors, kind)
-    try:
+    with naming(f"{path.name} ({checkpoint.key})" if checkpoint.key else path.name):
         model = _build(kind, checkpoint.tensors, size, checkpoint.layers)
-    except CheckpointError as error:
-        within = f" ({checkpoint.key})" if checkpoint.key else ""
-        raise CheckpointError(f"{path.name}{within}: {error}") from None
     channels = _second_dimension(model.graph.input[0])
     if size.channels not in (None, channels):
         raise CheckpointError(
@@ -132,16 +127,8 @@ def open_network(source: str, kind: Kind, role: str, size: InputSize) -> Network
     keras = kind == "grader" and is_keras_resnet(checkpoint.tensors)
     usual: tuple[Preprocessing, str] = ("caffe", "a Keras file") if keras else ("imagenet", "a PyTorch file")
     preprocessing, stated = _chosen(size, *usual)
-    provenance = {
-        "source": path.name,
-        "source_sha256": checkpoint.sha256,
-        "source_bytes": checkpoint.bytes,
-        **({"source_key": checkpoint.key} if checkpoint.key else {}),
-        "framework": checkpoint.framework,
-        "architecture": "HRNet" if kind == "localizer" else "ResNet",
-        "parameters": parameters_of(model),
-        "normalisation": stated,
-    }
+    architecture = "HRNet" if kind == "localizer" else "ResNet"
+    provenance = _provenance(path, checkpoint, checkpoint.framework, architecture, model, stated)
     outputs = _second_dimension(model.graph.output[0])
     network = Network(kind, role, size, channels, outputs, preprocessing, provenance, checkpoint.notes, model)
     network.warnings = _warnings_of_keras(checkpoint, size) if keras else ()
@@ -230,17 +217,24 @@ def _ready(path: Path, kind: Kind, role: str, size: InputSize) -> Network:
     if size.preprocessing is None:
         raise not_stated(path.name, kind, ready.channels)
     preprocessing, stated = _chosen(size, size.preprocessing, "")
-    producer = ready.model.producer_name
-    provenance = {
+    framework = f"ONNX by {ready.model.producer_name or 'an unnamed producer'}"
+    provenance = _provenance(path, ready, framework, "as in the ONNX file", ready.model, stated)
+    return Network(kind, role, size, ready.channels, ready.outputs, preprocessing, provenance, ready.notes, ready.model)
+
+
+def _provenance(
+    path: Path, file: Checkpoint | Ready, framework: str, architecture: str, model: onnx.ModelProto, stated: str
+) -> dict[str, Any]:
+    return {
         "source": path.name,
-        "source_sha256": ready.sha256,
-        "source_bytes": ready.bytes,
-        "framework": f"ONNX by {producer or 'an unnamed producer'}",
-        "architecture": "as in the ONNX file",
-        "parameters": parameters_of(ready.model),
+        "source_sha256": file.sha256,
+        "source_bytes": file.bytes,
+        **({"source_key": file.key} if isinstance(file, Checkpoint) and file.key else {}),
+        "framework": framework,
+        "architecture": architecture,
+        "parameters": parameters_of(model),
         "normalisation": stated,
     }
-    return Network(kind, role, size, ready.channels, ready.outputs, preprocessing, provenance, ready.notes, ready.model)
 
 
 def _second_dimension(end: onnx.ValueInfoProto) -> int:

@@ -81,10 +81,12 @@ class _Drawing:
             self.tensors[f"{norm}.{part}"] = np.full(shape[0], value, np.float32)
 
     def block(self, prefix: str, inputs: int, width: int, outputs: int, bottleneck: bool) -> None:
-        sizes = [(width, inputs, 1), (width, width, 3), (outputs, width, 1)]
-        for number, shape in enumerate(sizes if bottleneck else [(width, inputs, 3), (outputs, width, 3)], 1):
-            last = shape[0] == outputs and number == (3 if bottleneck else 2)
-            self.conv_norm(f"{prefix}.conv{number}", f"{prefix}.bn{number}", shape, _BRANCH_GAIN if last else 1.0)
+        shapes = [(width, inputs, 3), (outputs, width, 3)]
+        if bottleneck:
+            shapes = [(width, inputs, 1), (width, width, 3), (outputs, width, 1)]
+        for number, shape in enumerate(shapes, 1):
+            gain = _BRANCH_GAIN if number == len(shapes) else 1.0
+            self.conv_norm(f"{prefix}.conv{number}", f"{prefix}.bn{number}", shape, gain)
         if inputs != outputs:
             self.conv_norm(f"{prefix}.downsample.0", f"{prefix}.downsample.1", (outputs, inputs, 1), 0.7)
 

@@ -164,11 +164,8 @@ def _walk(root: object) -> Iterator[tuple[str, str, object]]:
             raise CheckpointError(f"the file nests more than {MAX_STEPS} entries; {_SAVE}")
         inner = f"{container}.{name}" if container else name
         items = list(value.items() if isinstance(value, dict) else enumerate(value))
-        pending += [(inner, _text(key), item, depth + 1) for key, item in reversed(items) if _is_walked(item)]
-
-
-def _is_walked(item: object) -> bool:
-    return isinstance(item, (TensorRef, Stub)) or (isinstance(item, (dict, list, tuple)) and len(item) > 0)
+        shown = ((key, item) for key, item in reversed(items) if isinstance(item, (TensorRef, Stub, dict, list, tuple)))
+        pending += [(inner, _text(key), item, depth + 1) for key, item in shown if isinstance(item, Stub) or item]
 
 
 def _text(key: object) -> str:
@@ -197,13 +194,10 @@ def _loader(content: Callable[[StorageRef], memoryview], file_bytes: int) -> Loa
     """Return a function that loads entries' values, each checked against the storage that it lies in."""
 
     def load(entries: dict[str, Entry]) -> Tensors:
-        tensors: dict[str, TensorRef] = {}
         for name, entry in entries.items():
-            value = entry.value
-            if isinstance(value, Stub):
-                raise CheckpointError(f"entry {name!r} {_remedy(value.made_by)}")
-            if isinstance(value, TensorRef) and entry.floats:
-                tensors[name] = value
+            if isinstance(entry.value, Stub):
+                raise CheckpointError(f"entry {name!r} {_remedy(entry.value.made_by)}")
+        tensors = {name: one.value for name, one in entries.items() if isinstance(one.value, TensorRef) and one.floats}
         _check_growth(tensors, file_bytes)
         arrays: dict[TensorRef, NDArray[np.float32] | None] = {}
         by_storage: dict[StorageRef, list[str]] = {}

@@ -10,14 +10,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from spinescore.export.averaged import Images, scaled_images
+from spinescore.export.ends import in_groups
 from spinescore.export.golden import GoldenView, crop_pictures, localizer_pictures, locate, normalised
-from spinescore.export.precision import HalfResult, PreparedHalf, prepare_half, try_half
+from spinescore.export.rounding import HalfResult, PreparedHalf, prepare_half, try_half
 from spinescore.export.sensitivity import Int8Result, make_int8
-from spinescore.export.sessions import run_model
+from spinescore.export.sessions import Images, run_model, scaled_images, workers
 from spinescore.export.sources import Network
-from spinescore.export.threads import workers
-from spinescore.export.variants import in_groups
 from spinescore.runtime.acceptance.comparison import (
     GradeAgreement,
     PointAgreement,
@@ -117,7 +115,7 @@ def try_localizers(
         trial = _try(network, shown.pop(1.0), images, options, regions[mine], save)
         trial = replace(trial, scaled=shown)
         if options.int8:
-            trial = _quantized(trial, options.bounds, partial(_moved, trial, localizer), save)
+            trial = _quantized(trial, options.bounds, partial(agreement_of_localizer, trial, localizer), save)
         if not network.alternative:
             heatmaps.update(zip(mine.tolist(), trial.expected, strict=True))
         trials.append(trial)
@@ -139,32 +137,39 @@ def try_graders(
         pictures = crop_pictures(views, points, grader, flips)
         images = normalised(pictures, grader.input)
         trials.append(_try(network, pictures, images, options, np.zeros(0, np.uint8), save))
-    if options.int8:
-        judges = [partial(_regraded, trials, trial, grader) for trial in trials]
-        trials = [_quantized(trial, options.bounds, judge, save) for trial, judge in zip(trials, judges, strict=True)]
-    return trials
+
+    def judge(role: str, output: NDArray[np.float32]) -> GradeAgreement:
+        return agreement_of_grader(trials, grader, {role: output})
+
+    if not options.int8:
+        return trials
+    return [_quantized(trial, options.bounds, partial(judge, trial.network.role), save) for trial in trials]
 
 
-def agreement_of_localizer(trial: Trial, localizer: Localizer) -> PointAgreement:
-    return compare_points(trial.expected, trial.rounded, localizer, trial.regions)
+def agreement_of_localizer(
+    trial: Trial, localizer: Localizer, output: NDArray[np.float32] | None = None
+) -> PointAgreement:
+    """Return how far the points move with `output`; without it, in half precision."""
+    return compare_points(trial.expected, trial.rounded if output is None else output, localizer, trial.regions)
 
 
 def agreement_of_alternatives(trials: Sequence[Trial], localizer: Localizer) -> dict[str, PointAgreement]:
     """Return how far each alternative's points are from the bundle's own localizer's, by the name of its files."""
-    own = {trial.network.role: trial.expected for trial in trials if not trial.network.alternative}
+    own = {trial.network.role: trial for trial in trials if not trial.network.alternative}
     return {
-        trial.network.stem: compare_points(own[trial.network.role], trial.expected, localizer, trial.regions)
+        trial.network.stem: agreement_of_localizer(own[trial.network.role], localizer, trial.expected)
         for trial in trials
         if trial.network.alternative
     }
 
 
-def agreement_of_grader(trials: Sequence[Trial], grader: Grader) -> GradeAgreement:
-    return compare_grades(
-        {trial.network.role: trial.expected for trial in trials},
-        {trial.network.role: trial.rounded for trial in trials},
-        grader,
-    )
+def agreement_of_grader(
+    trials: Sequence[Trial], grader: Grader, outputs: Mapping[str, NDArray[np.float32]] | None = None
+) -> GradeAgreement:
+    """Return how the grades change if networks give `outputs`, by role; without these, in half precision."""
+    expected = {trial.network.role: trial.expected for trial in trials}
+    rounded = {trial.network.role: trial.rounded for trial in trials}
+    return compare_grades(expected, {**expected, **(rounded if outputs is None else outputs)}, grader)
 
 
 def one_grade(trials: Sequence[Trial], grader: Grader) -> list[str]:
@@ -176,16 +181,6 @@ def one_grade(trials: Sequence[Trial], grader: Grader) -> list[str]:
         f"grader: all {grades.size} corners of the golden radiographs have grade {grades.flat[0]}; unless that is true "
         "of them, the network is not trained, or its input (mean and std, crop, contrast) is not that of its training"
     ]
-
-
-def _moved(trial: Trial, localizer: Localizer, output: NDArray[np.float32]) -> PointAgreement:
-    return compare_points(trial.expected, output, localizer, trial.regions)
-
-
-def _regraded(trials: Sequence[Trial], changed: Trial, grader: Grader, output: NDArray[np.float32]) -> GradeAgreement:
-    """Return how the grades change if the network of `changed` gives `output`, and the others their FP32 outputs."""
-    expected = {trial.network.role: trial.expected for trial in trials}
-    return compare_grades(expected, {**expected, changed.network.role: output}, grader)
 
 
 def _quantized(

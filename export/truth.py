@@ -39,9 +39,9 @@ def point_errors(
         return {}
     return {
         trial.network.stem: {
-            region: _error(_of(views, region), _heatmaps(trial, region), localizer)
+            region: _error(trial, views, region, localizer)
             for region in trial.network.regions
-            if _of(views, region)
+            if any(view.region == region for view in views)
         }
         for trial in trials
         if not trial.network.tensors
@@ -60,7 +60,7 @@ def likely_exchange(
     for trial in [] if exchanges else own:
         for region, error in errors[trial.network.stem].items():
             for words, remedy, channels in _orders(localizer, region, trial.expected.shape[1]):
-                other = _error(_of(views, region), _heatmaps(trial, region)[:, channels], localizer)
+                other = _error(trial, views, region, localizer, trial.expected[:, channels])
                 if _fits_rather(error, other):
                     exchanges.append(
                         _sentence(trial, f"{words} of the {region} spine are likely exchanged", error, other, remedy)
@@ -75,13 +75,12 @@ def _crossed(
     errors: Mapping[str, Mapping[str, PointError]],
 ) -> list[str]:
     """Return a sentence if each region's localizer fits the other region's radiographs."""
-    others = {}
-    for trial, other in (trials[:2], trials[1::-1]):
-        region = other.network.regions[0]
-        heatmaps = run_model(trial.model, other.images)
-        others[region] = _error(_of(views, region), heatmaps, localizer)
-    before = [errors[trial.network.stem][trial.network.regions[0]] for trial in trials]
-    after = [others[trial.network.regions[0]] for trial in trials]
+    regions = [trial.network.regions[0] for trial in trials]
+    before = [errors[trial.network.stem][region] for trial, region in zip(trials, regions, strict=True)]
+    after = [
+        _error(own, views, region, localizer, run_model(other.model, own.images))
+        for own, other, region in zip(trials, trials[::-1], regions, strict=True)
+    ]
     if not all(_fits_rather(one, other) for one, other in zip(before, after, strict=True)):
         return []
     files = {trial.network.role: trial.network.provenance["source"] for trial in trials}
@@ -105,19 +104,16 @@ def _orders(localizer: Localizer, region: str, joints: int) -> list[tuple[str, s
     return orders
 
 
-def _of(views: Sequence[GoldenView], region: str) -> list[GoldenView]:
-    return [view for view in views if view.region == region]
-
-
-def _heatmaps(trial: Trial, region: str) -> Heatmaps:
-    chosen: Heatmaps = trial.expected[trial.regions == REGIONS.index(region)]
-    return chosen
-
-
-def _error(views: Sequence[GoldenView], heatmaps: Heatmaps, localizer: Localizer) -> PointError:
-    unknown = [replace(view, points_px=None) for view in views]
-    points = locate(unknown, list(heatmaps), localizer)["xy"].astype(np.float64)
-    true = np.array([view.points_px for view in views], np.float64)
+def _error(
+    trial: Trial, views: Sequence[GoldenView], region: str, localizer: Localizer, heatmaps: Heatmaps | None = None
+) -> PointError:
+    """Return the error in one region of the network's own heatmaps, or of others for the same pictures."""
+    shown = trial.regions == REGIONS.index(region)
+    of_region = [view for view in views if view.region == region]
+    unknown = [replace(view, points_px=None) for view in of_region]
+    chosen = (trial.expected if heatmaps is None else heatmaps)[shown]
+    points = locate(unknown, list(chosen), localizer)["xy"].astype(np.float64)
+    true = np.array([view.points_px for view in of_region], np.float64)
     spacing = np.linalg.norm(np.diff(true[:, :, 0], axis=1), axis=-1).mean(axis=1)
     off = np.linalg.norm(points - true, axis=-1) / spacing[:, None, None]
     return PointError(off.size, float(np.median(off)), float((off <= _NEAR).mean()))

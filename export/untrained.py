@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from spinescore.export.defaults import InputSize, contract, input_size, named_in_faults, read_overrides
@@ -22,21 +22,11 @@ _JOINTS = 12
 _NO_FILE = "untrained.fp32.onnx"
 
 
-@dataclass(frozen=True)
-class _Untrained:
-    """The attributes of a `Network` that decide its input."""
-
-    size: InputSize
-    outputs: int
-    tensors: Document = field(default_factory=dict)
-
-    @property
-    def channels(self) -> int:
-        return self.size.channels or 3
-
-    @property
-    def preprocessing(self) -> str:
-        return self.size.preprocessing or "imagenet"
+def _untrained(size: InputSize, outputs: int) -> Network:
+    """Return the attributes of a network that decide its input."""
+    channels, preprocessing = size.channels or 3, size.preprocessing or "imagenet"
+    facts = SimpleNamespace(size=size, outputs=outputs, channels=channels, preprocessing=preprocessing, tensors={})
+    return cast("Network", facts)
 
 
 def untrained_manifest(path: Path) -> Manifest:
@@ -48,8 +38,8 @@ def untrained_manifest(path: Path) -> Manifest:
     overrides = read_overrides(path)
     with named_in_faults(path):
         head = _head(overrides)
-        localizer = cast("Network", _Untrained(input_size(overrides, "localizer"), _JOINTS))
-        grader = cast("Network", _Untrained(input_size(overrides, "grader"), next(iter(HEAD_OUTPUTS[head].values()))))
+        localizer = _untrained(input_size(overrides, "localizer"), _JOINTS)
+        grader = _untrained(input_size(overrides, "grader"), next(iter(HEAD_OUTPUTS[head].values())))
         document = contract(dict.fromkeys(REGIONS, localizer), head, grader, overrides)
         document["grader"].pop("classes", None)  # the order of outputs changes no input
         return Manifest.from_dict(_with_files(document, head))

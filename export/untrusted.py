@@ -9,26 +9,29 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.errors import CheckpointError
+from spinescore.runtime.files import read_bytes
 
 __all__ = [
     "MAX_DIMENSIONS",
-    "KerasLayer",
     "Zip",
     "array_from",
     "as_float32",
     "check_shape",
     "check_total",
     "is_kernel",
-    "open_npy",
+    "naming",
+    "read_file",
+    "read_npy",
 ]
 
 MAX_DIMENSIONS = 8
@@ -36,24 +39,6 @@ MAX_INFLATION = 16  # weights hardly compress; an archive that inflates more tha
 INFLATION_FLOOR = 1 << 20
 MAX_ENTRIES = 100_000  # a network has some thousand tensors
 _ENTRY = b"PK\x01\x02"  # opens an entry of a zip archive's directory
-
-
-@dataclass(frozen=True)
-class KerasLayer:
-    """One layer of a Keras model's configuration; `path` are the names of the submodels around it.
-
-    `sources` are the keys of the layers whose outputs it takes; None if the configuration was not connected.
-    """
-
-    name: str
-    kind: str  # Keras' class name: Conv2D, BatchNormalization, Dense, ..; of another package, with its module
-    config: dict[str, object]
-    path: tuple[str, ...] = ()
-    sources: tuple[str, ...] | None = None
-
-    @property
-    def key(self) -> str:
-        return "/".join((*self.path, self.name))
 
 
 def check_shape(entry: str, shape: Sequence[object], itemsize: int, available: int) -> tuple[int, ...]:
@@ -109,21 +94,43 @@ def as_float32(entry: str, array: NDArray[np.generic]) -> NDArray[np.float32] | 
         raise CheckpointError(f"entry {entry!r} holds numbers of type {array.dtype}; save it as float32")
     if not np.isfinite(array).all():
         raise CheckpointError(
-            f"entry {entry!r} holds values that are not finite; the training diverged, or it is damaged"
+            f"entry {entry!r} holds values that are not finite; the training diverged or it is damaged"
         )
     with np.errstate(over="ignore", under="ignore"):
         result = np.array(array, np.float32, order="C")
     if not np.isfinite(result).all():
         raise CheckpointError(
-            f"entry {entry!r} holds values that float32 cannot (beyond 3.4e38); it cannot be exported"
+            f"entry {entry!r} holds values that float32 cannot (beyond 3.4e38), so it is not exported"
         )
     return result
 
 
-def open_npy(entry: str, content: bytes, remedy: str) -> tuple[memoryview, tuple[int, ...], bool, np.dtype[Any]]:
-    """Return an .npy file's data, shape, whether it is in Fortran's order, and type. The data is not checked.
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Put `name` and a colon before the message of every CheckpointError that is raised inside."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{name}: {error}" if name else str(error)) from error.__cause__
 
-    Raises CheckpointError, which ends with `remedy`, if the header is damaged (numpy/lib/_format_impl.py).
+
+def read_file(path: Path, most: int, remedy: str) -> bytes:
+    """Return the bytes of a regular file of at most `most` bytes. Raises CheckpointError, which ends with `remedy`."""
+    try:
+        size, plain = path.stat().st_size, path.is_file()
+        if plain and size <= most:
+            return read_bytes(path, most)
+        fault = f"has {size} bytes, more than {most >> 20} MiB" if plain else "is no file"
+    except OSError as error:
+        fault = f"cannot be read: {error.strerror or error}"
+    raise CheckpointError(f"{path.name} {fault}; {remedy}")
+
+
+def read_npy(entry: str, content: bytes, kinds: str, remedy: str) -> NDArray[Any]:
+    """Return the array in an .npy file (numpy/lib/_format_impl.py).
+
+    Raises CheckpointError, which ends with `remedy`, for a damaged header and for a type whose kind is none of `kinds`:
+    arrays of objects are pickles.
     """
     stream = io.BytesIO(content)
     try:
@@ -132,7 +139,13 @@ def open_npy(entry: str, content: bytes, remedy: str) -> tuple[memoryview, tuple
         shape, fortran, dtype = read(stream)
     except (ValueError, SyntaxError, RecursionError, MemoryError, OverflowError) as error:
         raise CheckpointError(f"entry {entry!r} has a damaged header ({str(error)[:100]}); {remedy}") from None
-    return stream.getbuffer()[stream.tell() :], shape, fortran, dtype
+    if dtype.kind not in kinds or not dtype.itemsize:
+        what = "is pickled, and would run code when loaded" if dtype.hasobject else f"holds {dtype}, which is not read"
+        raise CheckpointError(f"entry {entry!r} {what}; {remedy}")
+    raw = stream.getbuffer()[stream.tell() :]
+    shape = check_shape(entry, shape, dtype.itemsize, len(raw))
+    array = np.frombuffer(raw, dtype, prod(shape))
+    return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
 
 
 class Zip:
@@ -148,9 +161,7 @@ class Zip:
         self.entries: dict[str, zipfile.ZipInfo] = {}
         for info in self._file.infolist():
             if info.filename in self.entries:
-                raise CheckpointError(
-                    f"entry {info.filename!r} stands twice in the zip archive; it is damaged or forged"
-                )
+                raise CheckpointError(f"entry {info.filename!r} stands twice in the archive; it is damaged or forged")
             if info.flag_bits & 0x1:
                 raise CheckpointError(f"entry {info.filename!r} is encrypted; save the file without a password")
             self.entries[info.filename] = info

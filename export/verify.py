@@ -9,9 +9,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from spinescore.export.averaged import scaled_images
 from spinescore.export.rounding import open_rounded
-from spinescore.export.sessions import run_model, run_session
+from spinescore.export.sessions import run_model, run_session, scaled_images
 from spinescore.runtime.acceptance.comparison import (
     GradeAgreement,
     PointAgreement,
@@ -105,27 +104,21 @@ def verify_bundle(path: str | Path) -> VerifyReport:
 
 def _run(bundle: Bundle, golden: GoldenNetwork) -> _Runs:
     """Run one network's golden inputs. Raises `BundleError`, also for any error of reading a damaged network."""
+    scales = list(golden.images().values())
+    images = scaled_images(scales, bundle.manifest.localizer) if golden.kind == "localizer" else scales[0]
+    path, _ = bundle.network(golden.files, ("fp32",))
+    half_file, file = golden.files.get("fp16"), None
     try:
-        return _ran(bundle, golden)
+        model = onnx.load(str(path))
+        fp32 = run_model(model, images, f"{path.name}: FP32")
+        half = run_session(open_rounded(model), images, f"{path.name}: half precision")
+        if half_file is not None:
+            file = run_model(onnx.load(str(bundle.path(half_file))), images, half_file)
     except SpineScoreError:
         raise
     except Exception as error:
         files = ", ".join(golden.files.values())
         raise BundleError(f"{golden.name} ({files}) cannot be run ({brief(error)}); export the bundle again") from error
-
-
-def _ran(bundle: Bundle, golden: GoldenNetwork) -> _Runs:
-    scales = list(golden.images().values())
-    images = scaled_images(scales, bundle.manifest.localizer) if golden.kind == "localizer" else scales[0]
-    path, _ = bundle.network(golden.files, ("fp32",))
-    model = onnx.load(str(path))
-    fp32 = run_model(model, images, f"{path.name}: FP32")
-    half = run_session(open_rounded(model), images, f"{path.name}: half precision")
     if fp32.shape != golden.expected.shape:
-        raise BundleError(
-            f"{path.name} gives {fp32.shape}, the golden inputs expect {golden.expected.shape}; export again"
-        )
-    file = None
-    if "fp16" in golden.files:
-        file = run_model(onnx.load(str(bundle.path(golden.files["fp16"]))), images, f"{golden.files['fp16']}")
+        raise BundleError(f"{path.name} gives {fp32.shape}, the golden file has {golden.expected.shape}; export again")
     return _Runs(golden.expected, fp32, half, file)

@@ -102,9 +102,8 @@ class _Set:
 
     def same_as(self, other: _Set, load: Loader) -> bool:
         """Return whether both hold the same values, as `state_dict` and `best_state_dict` of the official HRNet."""
-        if {name: entry.value for name, entry in self.entries.items()} == {
-            name: entry.value for name, entry in other.entries.items()
-        }:
+        values, others_values = ({n: e.value for n, e in one.entries.items()} for one in (self, other))
+        if values == others_values:
             return True
         shapes, others = ({n: e.shape for n, e in one.entries.items() if e.floats} for one in (self, other))
         if shapes != others:
@@ -146,16 +145,12 @@ def choose_weights(
 def _anchored(entries: Sequence[Entry], key: str) -> list[_Set]:
     """Return the sets around every tensor with the name that each HRNet and ResNet has once."""
     anchors = [entry for entry in entries if f".{entry.full}".endswith(f".{_ANCHOR}")]
+    keys = [anchor.full.removesuffix(_ANCHOR).rstrip(".") for anchor in anchors]
     if len(anchors) > _MOST_SETS:
-        first = _key_of(anchors[0], _ANCHOR)
         raise CheckpointError(
-            f"the file holds {len(anchors)} sets of weights, the first under {first!r}; name one, as FILE:{first}"
+            f"the file holds {len(anchors)} sets of weights, the first under {keys[0]!r}; name one, as FILE:{keys[0]}"
         )
-    return [_set_at(_key_of(anchor, _ANCHOR), anchor.container, entries, key) for anchor in anchors]
-
-
-def _key_of(entry: Entry, name: str) -> str:
-    return entry.full[: -len(name)].rstrip(".")
+    return [_set_at(at, anchor.container, entries, key) for at, anchor in zip(keys, anchors, strict=True)]
 
 
 def _set_at(at: str, container: str, entries: Sequence[Entry], key: str) -> _Set:

@@ -1,4 +1,4 @@
-"""A checkpoint's tensors. Each must be used exactly once, so that none is missing and none is left over."""
+"""A checkpoint's tensors, each of which must be used exactly once, and the layers that are made of them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.export.graph import Graph
+from spinescore.export.keras_check import KERAS_EPSILON
 from spinescore.runtime.errors import CheckpointError
 
-__all__ = ["Weights", "fold_batch_norm"]
+__all__ = ["TORCH_EPSILON", "Weights", "conv_norm", "residual"]
+
+TORCH_EPSILON = 1e-5  # the default of torch.nn.BatchNorm2d, which neither architecture changes
 
 Array64 = NDArray[np.float64]
 
 _COUNTERS = ("num_batches_tracked",)  # PyTorch counts batches while training; inference has no use for it
+_TORCH_NORM = ("weight", "bias", "running_mean", "running_var")
+_KERAS_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 _SHOWN = 5
 
 
@@ -24,6 +30,7 @@ class Weights:
         self.architecture = architecture
         self._tensors = {name: value for name, value in tensors.items() if not name.endswith(_COUNTERS)}
         self._taken: set[str] = set()
+        self.keras = "conv1_conv/kernel" in tensors
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
@@ -77,19 +84,39 @@ class Weights:
             )
 
 
-def fold_batch_norm(
-    weight: Array64, bias: Array64 | None, norm: tuple[Array64, Array64, Array64, Array64], epsilon: float, name: str
-) -> tuple[Array64, Array64]:
-    """Return weight (out, ...) and bias of a convolution with the batch normalisation after it folded in, in float64.
+def conv_norm(graph: Graph, weights: Weights, x: str, conv: str, norm: str, stride: int = 1) -> str:
+    """Add the convolution `conv` with the batch normalisation `norm` folded into it; return its value's name.
 
-    `norm` holds gamma, beta, mean and variance, each (out,).
+    The k // 2 zeros around the picture come from a layer of their own in Keras (`conv1_pad`) or from `padding="same"`,
+    which is equal for an odd kernel at stride 1.
     """
-    gamma, beta, mean, variance = norm
-    if any(part.shape != weight.shape[:1] for part in norm):
-        shapes = ", ".join(str(part.shape) for part in norm)
-        raise CheckpointError(f"{name}: {weight.shape[0]} channels, but its batch normalisation has {shapes}")
+    name, parts, epsilon = f"{conv}.", _TORCH_NORM, TORCH_EPSILON
+    if weights.keras:
+        name, parts, epsilon = f"{conv}/", _KERAS_NORM, KERAS_EPSILON
+        weight = weights.take(f"{name}kernel", 4).transpose(3, 2, 0, 1)
+    else:
+        weight = weights.take(f"{name}weight", 4)
+    bias = weights.take(f"{name}bias", 1) if f"{name}bias" in weights else 0.0
+    norms = [weights.take(f"{norm}{name[-1]}{part}", 1) for part in parts]
+    if any(part.shape != weight.shape[:1] for part in norms):
+        shapes = ", ".join(str(part.shape) for part in norms)
+        raise CheckpointError(f"{conv}: {weight.shape[0]} channels, but its batch normalisation has {shapes}")
+    gamma, beta, mean, variance = norms
     if (variance < 0).any():
-        raise CheckpointError(f"{name}: the running variance of its batch normalisation is negative")
+        raise CheckpointError(f"{conv}: the running variance of its batch normalisation is negative")
     scale = gamma / np.sqrt(variance + epsilon)
-    shift = beta + ((0.0 if bias is None else bias) - mean) * scale
-    return weight * scale.reshape(-1, *[1] * (weight.ndim - 1)), shift
+    return graph.conv(x, weight * scale.reshape(-1, 1, 1, 1), beta + (bias - mean) * scale, name=conv, stride=stride)
+
+
+def residual(graph: Graph, weights: Weights, x: str, prefix: str, stride: int = 1) -> str:
+    """Add torchvision's BasicBlock (two convolutions) or Bottleneck (three, the stride in the 3x3)."""
+    bottleneck = f"{prefix}.conv3.weight" in weights
+    strides = (1, stride, 1) if bottleneck else (stride, 1)
+    y = x
+    for number, step in enumerate(strides, 1):
+        y = conv_norm(graph, weights, y, f"{prefix}.conv{number}", f"{prefix}.bn{number}", step)
+        if number < len(strides):
+            y = graph.relu(y)
+    if f"{prefix}.downsample.0.weight" in weights:
+        x = conv_norm(graph, weights, x, f"{prefix}.downsample.0", f"{prefix}.downsample.1", stride)
+    return graph.relu(graph.add(y, x, name=f"{prefix}.sum"))

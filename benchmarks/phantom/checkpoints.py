@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from spinescore.export.blocks import TORCH_EPSILON
+from spinescore.export.weights import TORCH_EPSILON
 from spinescore.runtime.bundle import Bundle
 
 if TYPE_CHECKING:

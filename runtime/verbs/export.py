@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "run"]
 
+_PASSED_ON = (
+    "manifest", "name", "version", "golden", "golden_studies", "int8", "strict", "check_localizer", "check_grader",
+    "check_kind", "bridge_class",
+)  # fmt: skip
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `spinescore export`."""
@@ -89,7 +94,10 @@ def run(arguments: argparse.Namespace) -> int:
     show(export_summary(report))
     if arguments.int8:
         gate.accept_int8(arguments.out)
-    _build_engines(arguments)
+    for engine in arguments.engine:
+        from spinescore.runtime.verbs.engine import build_into
+
+        build_into(arguments.out, engine, arguments.target, precision="int8" if arguments.int8 else "fp16")
     show("\n".join(["", *trust_lines(report.manifest)]))
     return OK
 
@@ -109,25 +117,7 @@ def _export(arguments: argparse.Namespace) -> ExportReport:
         arguments.grader,
         arguments.out,
         alternatives=arguments.alternative,
-        manifest=arguments.manifest,
-        name=arguments.name,
-        version=arguments.version,
-        golden=arguments.golden,
-        golden_studies=arguments.golden_studies,
         precisions=("fp32",) if arguments.half_weights else ("fp32", "fp16"),
         weights="half" if arguments.half_weights else "single",
-        int8=arguments.int8,
-        strict=arguments.strict,
-        check_localizer=arguments.check_localizer,
-        check_grader=arguments.check_grader,
-        check_kind=arguments.check_kind,
-        bridge_class=arguments.bridge_class,
+        **{name: getattr(arguments, name) for name in _PASSED_ON},
     )
-
-
-def _build_engines(arguments: argparse.Namespace) -> None:
-    if arguments.engine:
-        from spinescore.runtime.verbs.engine import build_into
-
-        for engine in arguments.engine:
-            build_into(arguments.out, engine, arguments.target, precision="int8" if arguments.int8 else "fp16")

@@ -11,7 +11,7 @@ from onnx import helper
 
 from helpers.golden_networks import SMALL, mean_grader, unpacked, write_inputs
 from spinescore.export.bundle import export_bundle
-from spinescore.export.classes import in_bundle_order
+from spinescore.export.networks import in_bundle_order
 from spinescore.export.sessions import run_model
 from spinescore.export.sources import InputSize, open_network
 from spinescore.runtime import cli

@@ -356,7 +356,7 @@ def test_wrong_manifest_file_is_refused_before_any_work(inputs, tmp_path, docume
     ("localizer", "grader", "message"),
     [
         ("none.pth", "resnet50-grades.pth", "none.pth cannot be read"),
-        ("none.onnx", "resnet50-grades.pth", "none.onnx: cannot be read"),
+        ("none.onnx", "resnet50-grades.pth", "none.onnx cannot be read"),
         (
             "resnet50-grades.pth",
             "keras-resnet152-corners4.h5",

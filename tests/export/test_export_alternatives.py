@@ -133,7 +133,7 @@ def test_without_alternatives_nothing_is_written_of_them(inputs, tmp_path):
         (["a\\b={}/localizer.onnx"], "a localizer's name has"),
         (["lumbar={}/localizer.onnx"], "does not end with a region"),
         (["a={}/localizer.onnx", "a=synthetic:hrnet-w4"], "two alternatives are called 'a'"),
-        (["a={}/none.onnx"], "none.onnx: cannot be read"),
+        (["a={}/none.onnx"], "none.onnx cannot be read"),
         (["a=cervical={0}/localizer.onnx,lumbar={0}/localizer.onnx"], "must be given as the localizer is"),
     ],
 )

@@ -16,7 +16,7 @@ from golden import make_checkpoints
 
 from helpers.checkpoint_files import CHECKPOINTS
 from spinescore.export import read_checkpoint
-from spinescore.export.keras_order import resnet_names
+from spinescore.export.keras_alone import resnet_names
 from spinescore.runtime.errors import CheckpointError
 
 

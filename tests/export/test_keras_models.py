@@ -14,9 +14,7 @@ from golden.packing import FOLDER
 
 from spinescore.export.keras_alone import check_classes, check_names
 from spinescore.export.keras_check import check_layers
-from spinescore.export.keras_graph import connected_layers
-from spinescore.export.keras_layers import parse_config
-from spinescore.export.untrusted import KerasLayer
+from spinescore.export.keras_config import KerasLayer, connected_layers, parse_config
 from spinescore.runtime.errors import CheckpointError
 
 

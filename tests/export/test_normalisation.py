@@ -8,9 +8,8 @@ import onnx
 import pytest
 
 from helpers.golden_networks import SIZES, mean_grader, pool_localizer, unpacked
-from spinescore.export.defaults import input_size
+from spinescore.export.defaults import input_size, mean_and_std
 from spinescore.export.networks import open_graders, open_localizers
-from spinescore.export.normalisation import mean_and_std
 from spinescore.export.sources import open_network
 from spinescore.runtime import cli
 from spinescore.runtime.errors import BundleError, CheckpointError

@@ -11,9 +11,10 @@ import pytest
 
 from helpers.golden_networks import SMALL, mean_grader, pool_localizer
 from helpers.golden_networks import unpacked as golden
+from spinescore.export.ends import softmax
 from spinescore.export.proof import prove
+from spinescore.export.sessions import Runner
 from spinescore.export.sources import InputSize, Network, open_network
-from spinescore.export.variants import Runner, softmax
 from spinescore.runtime import cli
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.errors import CheckpointError

@@ -222,7 +222,7 @@ def test_weights_that_are_gone_or_short_are_refused(tmp_path, size):
     weights.unlink()
     if size is not None:
         weights.write_bytes(content[:size])
-    with pytest.raises(CheckpointError, match=r"tensor \w cannot be read from weights\.bin"):
+    with pytest.raises(CheckpointError, match=r"tensor \w .* weights\.bin|weights\.bin .* tensor \w"):
         read_ready(path, "logits", 3, 32, 32)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spinescore.export.thisgpu import Gpu, first_gpu
+from spinescore.export.engineinputs import Gpu, first_gpu
 
 DRIVER = """
 #include <string.h>

@@ -6,7 +6,7 @@ from threading import Event
 
 import pytest
 
-from spinescore.export.threads import workers
+from spinescore.export.sessions import workers
 
 
 def test_work_that_has_not_begun_is_dropped_after_an_error():

@@ -11,7 +11,7 @@ import pytest
 from helpers import tiny
 from spinescore.export import truth
 from spinescore.export.golden import draw_phantoms, phantom_views
-from spinescore.export.threads import workers
+from spinescore.export.sessions import workers
 from spinescore.export.truth import likely_exchange, point_errors
 from spinescore.runtime.manifest import Manifest
 from spinescore.runtime.reading.studies import load_radiograph
