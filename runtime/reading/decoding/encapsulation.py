@@ -35,8 +35,6 @@ def codestream_in(data: bytes, source: str) -> bytes:
         raise corrupt(source, "has compressed pixels that cannot be taken apart")
     if len(fragments) > 1 and not begins_codestream(data[fragments[0].start : fragments[0].start + 8]):
         offsets = fragments.pop(0)
-        if offsets.stop - offsets.start > _MAX_OFFSETS_BYTES:
-            raise corrupt(
-                source, f"has {offsets.stop - offsets.start} bytes of offsets for the one image that it holds"
-            )
+        if (size := offsets.stop - offsets.start) > _MAX_OFFSETS_BYTES:
+            raise corrupt(source, f"has {size} bytes of offsets for the one image that it holds")
     return b"".join(data[fragment] for fragment in fragments)
