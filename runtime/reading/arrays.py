@@ -135,8 +135,8 @@ def _bare(
 ) -> Radiograph:
     """Return a radiograph without a header. This needs no pydicom, whose import would delay a program's first study."""
     allocated, kind = pixels.dtype.itemsize * 8, photometric or "MONOCHROME2"
-    bits = bits_stored or allocated
-    declared = PixelFormat(*pixels.shape, allocated, bits, bits - 1, pixels.dtype.kind == "i", kind)
+    bits, (rows, columns) = bits_stored or allocated, pixels.shape
+    declared = PixelFormat(rows, columns, allocated, bits, bits - 1, pixels.dtype.kind == "i", kind)
     notes: list[str] = []
     stored, masked = _stored(pixels, declared, notes, copied=False)
     occluded = None if masked is None else hide(stored, Shutter(~masked, 0.0), declared)
