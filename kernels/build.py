@@ -43,8 +43,6 @@ PTX_ISA = "7.4"  # of CUDA 11.4, the oldest driver that the device accepts (`cud
 FLAGS = ("-O3", "-std=c++17")
 HERE = Path(__file__).parent
 
-_REPAIR = "Repair the CUDA toolkit and its host compiler, or use device cpu."
-
 
 class KernelBuildError(Exception):
     """No code for the GPU can be compiled here."""
@@ -187,5 +185,7 @@ def _run(command: list[str], failure: str) -> str:
         raise KernelBuildError(f"{failure}: {error}. Repair the CUDA toolkit, or use device cpu.") from None
     if done.returncode:
         message = (done.stderr or done.stdout).strip()[-2000:]
-        raise KernelBuildError(f"{failure}: {message}\n{_REPAIR}")
+        raise KernelBuildError(
+            f"{failure}: {message}\nRepair the CUDA toolkit and its host compiler, or use device cpu."
+        )
     return done.stdout + done.stderr

@@ -129,7 +129,7 @@ def _network(path: Path, shipped: Bundle) -> None:
     """Check a network for the two sizes of batch; if it passes, an engine must give outputs of the checked shapes."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 4, 1
-    graph = read_network(path)
+    graph, _ = read_network(path)
     for batch in (1, 24):
         costs_of(graph, (batch, *_IMAGE), 1 << 30, 10**12)
     try:

@@ -178,8 +178,7 @@ def _check(folder: Path, name: str, entry: FileEntry) -> None:
         reason = error.strerror or type(error).__name__
         raise BundleError(f"The bundle's file {path} cannot be read ({reason}); copy or export it again.") from error
     if size != entry.bytes:
-        raise BundleError(
-            f"The bundle's file {path} has {size} bytes instead of {entry.bytes}; copy or export it again."
-        )
+        message = f"The bundle's file {path} has {size} bytes instead of {entry.bytes}; copy or export it again."
+        raise BundleError(message)
     if sha256 != entry.sha256:
         raise BundleError(f"The bundle's file {path} was altered: its SHA-256 is not the manifest's. Export it again.")

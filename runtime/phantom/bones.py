@@ -144,9 +144,8 @@ def _outgrowths(
     lengths = [(0.12 + 0.50 * c.size) * (c.grade == 2) for c in signs]
     if sum(lengths) > 0.72:  # two that grow towards each other do not meet
         lengths = [x * 0.72 / sum(lengths) for x in lengths]
-    for corner, root, direction, part in zip(
-        signs, (upper, lower), (gap / length, -gap / length), lengths, strict=True
-    ):
+    directions = gap / length, -gap / length
+    for corner, root, direction, part in zip(signs, (upper, lower), directions, lengths, strict=True):
         if corner.grade == 2:
             ts = np.linspace(0, 1, 16)[:, None]
             lean = rng.uniform(0.08, 0.42) * (1 - 0.5 * corner.size)

@@ -56,10 +56,8 @@ class Spine:
 
     def transformed(self, scale: float, shift: Array) -> Spine:
         """Return the spine under x -> scale * x + shift."""
-        moved = tuple(
-            Vertebra(v.name, v.centre * scale + shift, v.depth * scale, v.height * scale) for v in self.vertebrae
-        )
-        return Spine(self.region, moved, self.unit * scale)
+        moved = (Vertebra(v.name, v.centre * scale + shift, v.depth * scale, v.height * scale) for v in self.vertebrae)
+        return Spine(self.region, tuple(moved), self.unit * scale)
 
 
 @dataclass(frozen=True)

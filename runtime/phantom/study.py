@@ -117,9 +117,8 @@ def write_study(seed: int, folder: str | Path, visit: int = 0) -> Path:
 def _truth(view: PhantomView) -> dict[str, Any]:
     discs = []
     for i, level in enumerate(LEVELS[view.region]):
-        corners = [
-            {"site": site, "grade": int(grade)} for site, grade in zip(sites_of(level), view.grades[i], strict=True)
-        ]
+        graded = zip(sites_of(level), view.grades[i], strict=True)
+        corners = [{"site": site, "grade": int(grade)} for site, grade in graded]
         centre, anterior = (np.round(p[i], 3).tolist() for p in (view.centres_px, view.anteriors_px))
         discs.append({"level": level, "centre_px": centre, "anterior_px": anterior, "corners": corners})
     rows, columns = view.image.pixels.shape

@@ -47,15 +47,12 @@ def _clouds(rng: np.random.Generator, shape: tuple[int, int], unit: float) -> Ma
     return total / max(float(total.std()), 1e-6)
 
 
-def _along(spine: Spine, ys: Map, edge: str, extend: float) -> Map:
-    """Return x of the spine's anterior or posterior edge at each row, continued beyond its ends by slope `extend`."""
-    points = np.array([v.at(-1.0 if edge == "anterior" else 1.0, 0) for v in spine.vertebrae])
-    order = np.argsort(points[:, 1])
-    y, x = points[order, 1], points[order, 0]
-    y = np.concatenate([[y[0] - 20 * spine.unit], y, [y[-1] + 20 * spine.unit]])
-    x = np.concatenate([[x[0] + 20 * spine.unit * extend], x, [x[-1]]])
-    along: Map = np.interp(ys[:, 0], y, x).astype(np.float32)[:, None]
-    return along
+def _edge(spine: Spine, ys: Map, u: float) -> Map:
+    """Return x of the spine's anterior (u = -1) or posterior (1) edge at each row; straight beyond its ends."""
+    points = np.array([v.at(u, 0) for v in spine.vertebrae])
+    x, y = points[np.argsort(points[:, 1])].T
+    edge: Map = np.interp(ys[:, 0], y, x).astype(np.float32)[:, None]
+    return edge
 
 
 def _profile(xs: Map, low: Map, high: Map) -> Map:
@@ -67,7 +64,7 @@ def _profile(xs: Map, low: Map, high: Map) -> Map:
 def _neck(rng: np.random.Generator, soft: Map, spine: Spine) -> None:
     ys, xs = np.mgrid[: soft.shape[0], : soft.shape[1]].astype(np.float32)
     u = spine.unit
-    front, back = _along(spine, ys, "anterior", 0.0), _along(spine, ys, "posterior", 0.0)
+    front, back = _edge(spine, ys, -1.0), _edge(spine, ys, 1.0)
     t1, c2 = spine.vertebrae[-1].centre, spine.vertebrae[0].centre
     down = np.clip((ys[:, :1] - c2[1]) / (t1[1] - c2[1]), -1.5, 2)
     low = front - u * (rng.uniform(2.0, 3.0) + 1.6 * np.clip(-down + 0.1, 0, 1) + 0.9 * np.clip(down - 0.85, 0, 2))
@@ -139,7 +136,7 @@ def _head(rng: np.random.Generator, bone: Map, soft: Map, spine: Spine, mm: floa
 def _abdomen(rng: np.random.Generator, soft: Map, spine: Spine) -> None:
     ys, xs = np.mgrid[: soft.shape[0], : soft.shape[1]].astype(np.float32)
     u = spine.unit
-    front, back = _along(spine, ys, "anterior", 0.0), _along(spine, ys, "posterior", 0.0)
+    front, back = _edge(spine, ys, -1.0), _edge(spine, ys, 1.0)
     low, high = front - u * rng.uniform(2.4, 4.2), back + u * rng.uniform(1.9, 2.9)
     soft += rng.uniform(3.4, 4.8) * _profile(xs, low, high) ** 0.6
     # Lung above the diaphragm's dome, in front of and over T12.

@@ -43,9 +43,8 @@ def members(file: BinaryIO, source: str, opened: ExitStack) -> Iterator[Member]:
     try:
         archive = opened.enter_context(zipfile.ZipFile(file))
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as fault:
-        raise InputRejected(
-            "not-dicom", f"{source} is a zip archive that cannot be read ({brief(fault)}); copy it again"
-        ) from None
+        message = f"{source} is a zip archive that cannot be read ({brief(fault)}); copy it again"
+        raise InputRejected("not-dicom", message) from None
     files = [info for info in archive.infolist() if not (info.filename.endswith("/") or _is_skipped(info.filename))]
     if len(files) > MAX_MEMBERS or sum(info.file_size for info in files) > MAX_TOTAL_BYTES:
         raise _too_large(source)
@@ -106,6 +105,5 @@ def _check_member(info: zipfile.ZipInfo, source: str) -> None:
         raise InputRejected("not-dicom", f"{source} is compressed by a method other than deflate; unpack the archive")
     bomb = info.file_size > _SMALL_BYTES and info.file_size > MAX_RATIO * info.compress_size
     if info.file_size > MAX_MEMBER_BYTES or bomb:
-        raise InputRejected(
-            "too-large", f"{source} unpacks to {info.file_size} bytes from {info.compress_size}; give the file itself"
-        )
+        message = f"{source} unpacks to {info.file_size} bytes from {info.compress_size}; give the file itself"
+        raise InputRejected("too-large", message)

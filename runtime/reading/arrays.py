@@ -134,22 +134,19 @@ def _bare(
     bits_stored: int | None,
 ) -> Radiograph:
     """Return a radiograph without a header. This needs no pydicom, whose import would delay a program's first study."""
-    allocated, inverted = pixels.dtype.itemsize * 8, photometric == "MONOCHROME1"
-    bits = bits_stored or allocated
-    kind = photometric or "MONOCHROME2"
-    rows, columns = pixels.shape
+    allocated, kind = pixels.dtype.itemsize * 8, photometric or "MONOCHROME2"
+    bits, (rows, columns) = bits_stored or allocated, pixels.shape
     declared = PixelFormat(rows, columns, allocated, bits, bits - 1, pixels.dtype.kind == "i", kind)
     notes: list[str] = []
     stored, masked = _stored(pixels, declared, notes, copied=False)
     occluded = None if masked is None else hide(stored, Shutter(~masked, 0.0), declared)
-    lowest = declared.stored_min
-    table, has_window = greyscale.plain_table(stored, bits, lowest, inverted, window, occluded)
+    table, has_window = greyscale.plain_table(stored, declared, window, occluded)
     if window is not None and not has_window:
         notes.append(notice("window-replaced", f"the window that was given {greyscale.ONE_GREY}"))
     return Radiograph(
         stored,
         table,
-        stored_min=lowest,
+        stored_min=declared.stored_min,
         has_window=has_window,
         occluded=occluded,
         source=source,

@@ -104,20 +104,20 @@ def read_facts(ds: Dataset) -> Facts:
 
 def other_parts(ds: Dataset) -> tuple[str, ...]:
     """Return the body parts that the header names beside the cervical and the lumbar spine."""
-    parts = list(_evidence(ds, _PART_KEYWORDS, _part_in).values())
-    for code, meaning in _codes(ds, "AnatomicRegionSequence"):
-        if code not in words.REGION_CODES:
-            parts.append(words.OTHER_PART_CODES.get(code) or _part_in(meaning))
+    codes = {**words.OTHER_PART_CODES, **dict.fromkeys(words.REGION_CODES)}
+    parts = [
+        *_evidence(ds, _PART_KEYWORDS, _part_in).values(),
+        *_coded(items(ds, "AnatomicRegionSequence"), codes, _part_in),
+    ]
     return tuple(dict.fromkeys(part for part in parts if part is not None))
 
 
 def postures(ds: Dataset) -> tuple[str, ...]:
     """Return the views that the header names and the mSASSS is not defined on: flexion, swimmer's view, .."""
-    stated = list(_evidence(ds, _POSTURE_KEYWORDS, _posture_in).values())
     views = [*items(ds, "ViewCodeSequence"), *items(ds, "ViewModifierCodeSequence")]
     modifiers = [inner for item in views for inner in items(item, "ViewModifierCodeSequence")]
-    for code, meaning in map(_code, [*views, *modifiers]):
-        stated.append(words.POSTURE_CODES.get(code) or _posture_in(meaning))
+    coded = _coded([*views, *modifiers], words.POSTURE_CODES, _posture_in)
+    stated = [*_evidence(ds, _POSTURE_KEYWORDS, _posture_in).values(), *coded]
     return tuple(dict.fromkeys(posture for posture in stated if posture is not None))
 
 
@@ -152,13 +152,10 @@ def _evidence(ds: Dataset, keywords: tuple[str, ...], reader: Callable[[str], An
     return {keyword: claim for keyword, claim in claims.items() if claim is not None}
 
 
-def _code(item: Dataset) -> tuple[str, str]:
-    """Return code value and plain meaning of an item."""
-    return text(item, "CodeValue") or "", words.plain(text(item, "CodeMeaning") or "")
-
-
-def _codes(ds: Dataset, keyword: str) -> list[tuple[str, str]]:
-    return [_code(item) for item in items(ds, keyword)]
+def _coded(coded: list[Dataset], codes: Mapping[str, Any], reader: Callable[[str], Any]) -> list[Any]:
+    """Return what each item's code stands for, or what `reader` takes from the meaning of a code that is not known."""
+    pairs = [(text(item, "CodeValue") or "", words.plain(text(item, "CodeMeaning") or "")) for item in coded]
+    return [codes[code] if code in codes else reader(meaning) for code, meaning in pairs]
 
 
 def _agreed(subject: str, evidence: dict[str, Any], notes: list[str]) -> Any:
@@ -173,10 +170,8 @@ def _agreed(subject: str, evidence: dict[str, Any], notes: list[str]) -> Any:
 
 def _region(ds: Dataset, notes: list[str]) -> Region | None:
     evidence = _evidence(ds, _PART_KEYWORDS, _region_in)
-    for code, meaning in _codes(ds, "AnatomicRegionSequence"):
-        claim = words.REGION_CODES.get(code) or _region_in(meaning)
-        if claim is not None:
-            evidence["AnatomicRegionSequence"] = claim
+    for claim in filter(None, _coded(items(ds, "AnatomicRegionSequence"), words.REGION_CODES, _region_in)):
+        evidence["AnatomicRegionSequence"] = claim
     if not evidence:  # a study often covers both regions: its description counts only if nothing else is stated
         evidence = _evidence(ds, ("StudyDescription",), _region_in)
     region: Region | None = _agreed("region", evidence, notes)
@@ -185,8 +180,9 @@ def _region(ds: Dataset, notes: list[str]) -> Region | None:
 
 def _view(ds: Dataset, row: str | None, column: str | None, notes: list[str]) -> View | None:
     evidence = _evidence(ds, ("ViewPosition", "SeriesDescription", "ProtocolName"), _view_in)
-    for code, meaning in _codes(ds, "ViewCodeSequence"):
-        evidence["ViewCodeSequence"] = "lateral" if code in words.LATERAL_CODES else _view_in(meaning) or "other"
+    lateral: dict[str, View] = dict.fromkeys(words.LATERAL_CODES, "lateral")
+    for claim in _coded(items(ds, "ViewCodeSequence"), lateral, _view_in):
+        evidence["ViewCodeSequence"] = claim or "other"
     if not evidence:  # devices write a fixed PatientOrientation: it counts only if nothing else is stated
         sides = {row, column} - {None, "H", "F"}
         claim = "other" if sides & {"L", "R"} else "lateral" if sides else None

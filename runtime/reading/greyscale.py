@@ -20,6 +20,7 @@ from spinescore.runtime.reading.percentiles import (
     exposed,
     picture_percentiles,
 )
+from spinescore.runtime.reading.pixelformat import PixelFormat
 from spinescore.runtime.study import Radiograph
 
 if TYPE_CHECKING:
@@ -88,9 +89,7 @@ def displayed_table(
 
 def plain_table(
     pixels: NDArray[np.integer],
-    bits_stored: int,
-    stored_min: int,
-    inverted: bool,
+    declared: PixelFormat,
     window: tuple[float, float] | None = None,
     occluded: Occluded | None = None,
 ) -> tuple[NDArray[np.float32], bool]:
@@ -98,6 +97,8 @@ def plain_table(
 
     8-bit pixels without a window are shown unchanged; all others like those of a file.
     """
+    bits_stored, stored_min = declared.bits_stored, declared.stored_min
+    inverted = declared.photometric == "MONOCHROME1"
     if window is not None or pixels.dtype.itemsize > 1:
         display = Display(None, None if window is None else Window(*window, "LINEAR"), None, inverted)
         return displayed_table(display, pixels, bits_stored, stored_min, None, occluded)

@@ -75,9 +75,8 @@ def make_study(group: list[Loaded], read_ms: float | None) -> Study:
     ]
     if len(notes) > _MAX_NOTES:
         count = len(notes) - _MAX_NOTES
-        notes[_MAX_NOTES:] = [
-            notice("file-skipped", f"skipped {count} more files that are no radiographs", count=count)
-        ]
+        text = f"skipped {count} more files that are no radiographs"
+        notes[_MAX_NOTES:] = [notice("file-skipped", text, count=count)]
     if not group:
         notes.append(notice("no-files", "no file was found; give DICOM files or a folder that holds some"))
     members = [file for file in group if not file.skipped]

@@ -58,10 +58,8 @@ def pixel_format(ds: Dataset, source: str, max_pixels: int) -> PixelFormat:
     rows, columns = _integer(ds, "Rows", source), _integer(ds, "Columns", source)
     allocated, stored = _integer(ds, "BitsAllocated", source), _integer(ds, "BitsStored", source)
     if allocated not in (8, 16):
-        raise InputRejected(
-            "not-radiograph",
-            f"{source} has {allocated} bits per pixel; a radiograph has 8 or 16: give the original image",
-        )
+        message = f"{source} has {allocated} bits per pixel; a radiograph has 8 or 16: give the original image"
+        raise InputRejected("not-radiograph", message)
     if rows < 1 or columns < 1 or not 1 <= stored <= allocated:
         raise corrupt(source, f"declares {rows} x {columns} pixels with {stored} of {allocated} bits")
     check_size(rows, columns, source, max_pixels)

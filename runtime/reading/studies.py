@@ -84,15 +84,12 @@ def load_study(file: FileInput, *more: FileInput, max_pixels: int = MAX_PIXELS, 
     loaded, started = _load_all((file, *more), max_pixels, window)
     patients = {file.facts.patient_key for file in loaded if not file.skipped} - {None}
     if len(patients) > 1:
-        raise InputRejected(
-            "two-patients", f"the files belong to {len(patients)} patients; give the files of one patient at a time"
-        )
+        text = f"the files belong to {len(patients)} patients; give the files of one patient at a time"
+        raise InputRejected("two-patients", text)
     studies = _studies(loaded, started)
     if len(studies) > 1:
-        raise InputRejected(
-            "several-studies",
-            f"the files belong to {len(studies)} studies; give one study at a time, or use load_studies",
-        )
+        text = f"the files belong to {len(studies)} studies; give one study at a time, or use load_studies"
+        raise InputRejected("several-studies", text)
     return studies[0]
 
 

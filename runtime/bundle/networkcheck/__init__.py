@@ -55,7 +55,7 @@ def _graph(folder: Path, name: str, listed: Collection[str]) -> Graph:
             f"The manifest names {name!r} as a network; networks are .onnx files outside {_ENGINES}. Export the bundle "
             "again."
         )
-    graph, locations = _read(path)
+    graph, locations = read_network(path)
     for location in sorted(locations):
         if str(PurePosixPath(name).parent / location) not in listed:
             raise BundleError(
@@ -93,12 +93,11 @@ def _networks(manifest: Manifest) -> dict[str, set[Shape]]:
     return inputs
 
 
-def read_network(path: Path) -> Graph:
-    """Return the graph of an ONNX file. Raises `BundleError` if it is none, or damaged."""
-    return _read(path)[0]
+def read_network(path: Path) -> tuple[Graph, frozenset[str]]:
+    """Return the graph of an ONNX file, and the files that it takes weights from.
 
-
-def _read(path: Path) -> tuple[Graph, frozenset[str]]:
+    Raises `BundleError` if it is none, or damaged.
+    """
     try:
         with open_regular(path) as file:
             if not os.fstat(file.fileno()).st_size:

@@ -9,8 +9,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from spinescore.runtime.bundle.networkcheck.graph import Graph, Node
-from spinescore.runtime.bundle.networkcheck.inputs import Result, Shape
+from spinescore.runtime.bundle.networkcheck.graph import Graph, Node, Tensor
+from spinescore.runtime.bundle.networkcheck.inputs import Shape
 from spinescore.runtime.bundle.networkcheck.layers import LAYERS, multiplications
 from spinescore.runtime.bundle.networkcheck.layout import LAYOUTS
 from spinescore.runtime.bundle.networkcheck.values import values_of
@@ -61,11 +61,11 @@ def costs_of(graph: Graph, image: Shape, most_bytes: int, most_work: int) -> Cos
     if graph.opset < _OLDEST_OPSET or len(graph.image) not in (0, len(image)):
         raise TooCostly(f"its opset is {graph.opset} and its input has {len(graph.image)} dimensions")
     image = tuple(declared or size for declared, size in zip(graph.image or image, image, strict=True))
-    results = {name: Result(tensor.shape, True, tensor.values) for name, tensor in graph.tensors.items()}
+    results = dict(graph.tensors)
     held = sum(_bytes(tensor.shape) for tensor in graph.tensors.values())
     if held > most_bytes:
         raise TooCostly(f"its weights take {_shown(held)}")
-    results[graph.inputs[0]] = Result(image)
+    results[graph.inputs[0]] = Tensor(image, constant=False)
     uses = Counter([name for node in graph.nodes for name in node.inputs] + list(graph.outputs))
     held, peak, work = held + _bytes(image), held, 0
     for node in graph.nodes:
@@ -85,7 +85,7 @@ def costs_of(graph: Graph, image: Shape, most_bytes: int, most_work: int) -> Cos
         for name, shape in zip(node.outputs, shapes, strict=True):
             if name in results:
                 raise TooCostly(f"{_named(node)} gives {name!r}, which there is already")
-            results[name] = Result(shape, constant, values)
+            results[name] = Tensor(shape, values, constant)
         peak = max(peak, held)
         held -= _freed(node, results, uses)
     missing = [name for name in graph.outputs if name not in results]
@@ -94,7 +94,7 @@ def costs_of(graph: Graph, image: Shape, most_bytes: int, most_work: int) -> Cos
     return Costs(peak, work, tuple(results[name].shape for name in graph.outputs))
 
 
-def _checked_inputs(node: Node, results: dict[str, Result]) -> tuple[str, ...]:
+def _checked_inputs(node: Node, results: dict[str, Tensor]) -> tuple[str, ...]:
     if node.domain not in ("", "ai.onnx") or node.holds_graph or node.operator not in _RULES:
         kind = f"{node.domain}.{node.operator}" if node.domain else node.operator
         raise TooCostly(f"{_named(node)}: {kind} is not an operator whose costs are known before it runs")
@@ -106,7 +106,7 @@ def _checked_inputs(node: Node, results: dict[str, Result]) -> tuple[str, ...]:
     return node.inputs
 
 
-def _outputs(node: Node, inputs: list[Result | None], opset: int) -> tuple[list[Shape], NDArray[Any] | None]:
+def _outputs(node: Node, inputs: list[Tensor | None], opset: int) -> tuple[list[Shape], NDArray[Any] | None]:
     """Return the shapes of a node's outputs, and the values of a small one if they are known."""
     try:
         shapes = _RULES[node.operator](node, inputs, opset)
@@ -117,7 +117,7 @@ def _outputs(node: Node, inputs: list[Result | None], opset: int) -> tuple[list[
     raise TooCostly(f"{_named(node)} makes {' and '.join(map(str, shapes))}")
 
 
-def _freed(node: Node, results: dict[str, Result], uses: Counter[str]) -> int:
+def _freed(node: Node, results: dict[str, Tensor], uses: Counter[str]) -> int:
     """Return the bytes that are free after a node. Engines keep results that are the same for every picture."""
     freed = 0
     for name in node.inputs:

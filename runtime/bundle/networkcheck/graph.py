@@ -33,10 +33,11 @@ _INTEGERS = (5, 7, 11)
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of the file: its shape, and its values if they are few and stored in the file itself."""
+    """A tensor: its shape, its values if they are few and known, and whether it is the same for every picture."""
 
     shape: tuple[int, ...]
     values: NDArray[Any] | None = None
+    constant: bool = True
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,17 @@
-"""The check's record of a tensor, and how operators read their inputs."""
+"""How operators read their inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
 from numpy.typing import NDArray
 
-from spinescore.runtime.bundle.networkcheck.graph import Node
+from spinescore.runtime.bundle.networkcheck.graph import Node, Tensor
 
 __all__ = [
     "Inputs",
-    "Result",
     "Rule",
     "Shape",
     "all_axes",
@@ -25,18 +23,7 @@ __all__ = [
 ]
 
 Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Result:
-    """A tensor: its shape, whether it is the same for every picture, and its values if they are few and known."""
-
-    shape: Shape
-    constant: bool = False
-    values: NDArray[Any] | None = None
-
-
-Inputs = Sequence[Result | None]  # None for an optional input that is left out
+Inputs = Sequence[Tensor | None]  # None for an optional input that is left out
 Rule = Callable[[Node, Inputs, int], list[Shape]]  # of a node, its inputs and the opset: the shapes of its outputs
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from spinescore.runtime.reading.decoding.codestreams import begins_codestream
 from spinescore.runtime.reading.pixelformat import corrupt
 
-__all__ = ["codestream_in", "encapsulated", "holds_codestream"]
+__all__ = ["codestream_in", "holds_codestream"]
 
-_ITEM, _NO_MORE_ITEMS = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0\0\0\0\0"
+_ITEM = b"\xfe\xff\x00\xe0"
 _MAX_FRAGMENTS, _MAX_OFFSETS_BYTES = 1 << 16, 1 << 12
 
 
@@ -35,14 +35,6 @@ def codestream_in(data: bytes, source: str) -> bytes:
         raise corrupt(source, "has compressed pixels that cannot be taken apart")
     if len(fragments) > 1 and not begins_codestream(data[fragments[0].start : fragments[0].start + 8]):
         offsets = fragments.pop(0)
-        if offsets.stop - offsets.start > _MAX_OFFSETS_BYTES:
-            raise corrupt(
-                source, f"has {offsets.stop - offsets.start} bytes of offsets for the one image that it holds"
-            )
+        if (size := offsets.stop - offsets.start) > _MAX_OFFSETS_BYTES:
+            raise corrupt(source, f"has {size} bytes of offsets for the one image that it holds")
     return b"".join(data[fragment] for fragment in fragments)
-
-
-def encapsulated(codestream: bytes) -> bytes:
-    """Return encapsulated pixel data with an empty offset table and one fragment."""
-    even = codestream + b"\0" * (len(codestream) % 2)
-    return b"".join((_ITEM, bytes(4), _ITEM, len(even).to_bytes(4, "little"), even, _NO_MORE_ITEMS))

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.reading.decoding.encapsulation import encapsulated
 from spinescore.runtime.reading.pixelformat import PixelFormat
 
 __all__ = ["decode", "is_available"]
@@ -22,6 +21,7 @@ def is_available(codec: str, syntax: str) -> bool:
 
 def decode(codec: str, codestream: bytes, syntax: str, declared: PixelFormat) -> NDArray[np.integer]:
     """Decode one codestream; raises any exception of the plugin."""
+    from pydicom.encaps import encapsulate
     from pydicom.pixels.decoders.base import get_decoder
 
     options: dict[str, Any] = {
@@ -35,7 +35,6 @@ def decode(codec: str, codestream: bytes, syntax: str, declared: PixelFormat) ->
         "number_of_frames": 1,
         "correct_unused_bits": False,  # values that a lossy codec overshoots must be clamped, never masked
     }
-    pixels, _ = get_decoder(syntax).as_array(
-        encapsulated(codestream), index=0, raw=True, decoding_plugin=codec, **options
-    )
+    data = encapsulate([codestream], has_bot=False)
+    pixels, _ = get_decoder(syntax).as_array(data, index=0, raw=True, decoding_plugin=codec, **options)
     return pixels
