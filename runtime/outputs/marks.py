@@ -1,4 +1,4 @@
-"""Marks on a radiograph, in its pixels: crops, points, badges of grades, names of levels.
+"""Marks on a radiograph, in its pixels: crops, points, badges of grades, names of levels; and its own grey.
 
 Every picture of a result (PNG, page, presentation state) takes its marks from here, so that all show the same.
 """
@@ -17,7 +17,7 @@ from spinescore.runtime.reading.orientation import to_source, to_upright
 from spinescore.runtime.scoring.geometry import crop_outline, facing_of, forward
 from spinescore.runtime.scoring.msasss import MAX_GRADE
 from spinescore.runtime.scoring.report import BundleRules, CornerReport, DiscReport, RegionReport, UntrustedPoints
-from spinescore.runtime.study import Turn
+from spinescore.runtime.study import Radiograph, Turn
 
 __all__ = [
     "COLOURS",
@@ -28,6 +28,7 @@ __all__ = [
     "badge_radius",
     "disc_marks",
     "disc_spacing",
+    "shown_grey",
     "untrusted_marks",
 ]
 
@@ -185,3 +186,13 @@ def _outlines(region: RegionReport, rules: BundleRules | None) -> list[Point | N
     spec = CropSpec(rules.crop_px, rules.crop_unit, rules.crop_extent, rules.crop_anterior)
     rois: list[Any] = list(crops(points, view, spec).reshape(-1))
     return [crop_outline(roi, rules.crop_px) if roi["source"] >= 0 else None for roi in rois]
+
+
+def shown_grey(radiograph: Radiograph, height_px: int) -> tuple[NDArray[np.uint8], float]:
+    """Return the radiograph for display (H x W, uint8), at most `height_px` high, and its scale."""
+    import cv2
+
+    grey = (radiograph.table * 255.0 + 0.5).astype(np.uint8)[radiograph.pixels.astype(np.int32) - radiograph.stored_min]
+    scale = min(1.0, height_px / radiograph.rows)
+    size = max(1, round(radiograph.columns * scale)), max(1, round(radiograph.rows * scale))
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8), scale
