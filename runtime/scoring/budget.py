@@ -93,6 +93,7 @@ class Budget:
         self.ms, self.hard, self.durations, self.cancel = budget_ms, hard and budget_ms is not None, durations, cancel
         self._on_stage, self._stage, self._thread = on_stage, 0, threading.get_ident()
         self.took: list[tuple[Step, float]] = []
+        self.stages_ms: dict[str, float] = {}  # of localize, crop and grade, over all launches
         self._skipped = dict.fromkeys(SKIPPABLE, False)
         self._passed_over: set[Step] = set()
         self._excused_ms, self._over = 0.0, False
@@ -236,6 +237,12 @@ class Budget:
                 return launches.decided[name]
 
         return before
+
+    def launched(self, launches: Launches, stages_ms: Mapping[str, float]) -> None:
+        """Note that launches are over, with their times of localize, crop and grade."""
+        self.done("grade")
+        self.took += launches.took(stages_ms)
+        self.stages_ms = {stage: self.stages_ms.get(stage, 0.0) + ms for stage, ms in stages_ms.items()}
 
     def finish(self) -> float:
         """Learn the steps of a study that is over; return the milliseconds that it took in all."""

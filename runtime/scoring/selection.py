@@ -20,7 +20,7 @@ from spinescore.runtime.reading.quality import as_reject, picture_findings
 from spinescore.runtime.reading.vetting import vet
 from spinescore.runtime.scoring.geometry import facing_of
 from spinescore.runtime.scoring.intake import GivenPoints
-from spinescore.runtime.scoring.standing import FACINGS, MARGIN, contradiction, is_sure, is_worth_asking, others
+from spinescore.runtime.scoring.standing import FACINGS, MARGIN, contradiction, is_sure, look_at_turns
 from spinescore.runtime.study import REGIONS, Facing, Finding, Radiograph, Region, Reject, Study, Turn
 
 __all__ = ["Chosen", "Evidence", "Selection", "faced", "facing_from_points", "other_region", "select"]
@@ -157,10 +157,7 @@ def _at_its_best(radiograph: Radiograph, evidence: Evidence, needed: bool, min_c
     seen = {stated: evidence(radiograph, stated, needed)}
     if not needed or is_sure(float(seen[stated].max()), min_confidence):
         return Seen(stated, seen[stated])
-    with suppress(InputRejected):
-        for turn_deg in others(stated):
-            if is_worth_asking(seen, turn_deg, min_confidence):
-                seen[turn_deg] = evidence(radiograph, turn_deg, False)
+    look_at_turns(seen, stated, lambda turn_deg: evidence(radiograph, turn_deg, False), min_confidence)
     best = max(seen, key=lambda turn: float(seen[turn].max()))
     clear = seen[best].max() >= max(min_confidence, seen[stated].max() + MARGIN)
     return Seen(best, seen[best]) if clear else Seen(stated, seen[stated])

@@ -7,12 +7,14 @@ upside down at most 0.83, on the side 0.06, and mirrored 0.07.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.reading.orientation import ORIENTATIONS, TURNS, Orientation, to_upright
 from spinescore.runtime.reading.quality import finding
 from spinescore.runtime.scoring.geometry import implausible
@@ -31,7 +33,7 @@ __all__ = [
     "contradiction",
     "is_doubtful",
     "is_sure",
-    "is_worth_asking",
+    "look_at_turns",
     "others",
     "rather",
     "stands",
@@ -97,11 +99,19 @@ def others(own: Turn) -> tuple[Turn, Turn, Turn]:
     return first, second, third
 
 
-def is_worth_asking(seen: Seen, turn_deg: Turn, min_confidence: float) -> bool:
-    """Whether to try a turn, given the peaks so far. A picture on its side has next to no peaks."""
-    own = next(iter(seen))
-    best = max(float(peaks.max()) for peaks in seen.values())
-    return (turn_deg - own) % 180 == 0 or best < min_confidence
+def look_at_turns(
+    seen: dict[Turn, NDArray[np.float64]], own: Turn, evidence: Callable[[Turn], NDArray[np.float64]], least: float
+) -> None:
+    """Add mean peaks to `seen` by turn, the own one first, as far as they are needed and there is time.
+
+    `evidence` raises `InputRejected` if there is none. If the best peak reaches `least`, the pictures on their sides,
+    which have next to no peaks, are left out.
+    """
+    with suppress(InputRejected):
+        for turn_deg in (own, *others(own)):
+            best = max((float(peaks.max()) for peaks in seen.values()), default=0.0)
+            if turn_deg not in seen and ((turn_deg - own) % 180 == 0 or best < least):
+                seen[turn_deg] = evidence(turn_deg)
 
 
 def rather(
