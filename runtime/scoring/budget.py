@@ -66,7 +66,6 @@ _SKIPPED = {
     "antialias": "the networks' inputs were sampled once a pixel",
 }
 _NEXT_STEP = "Give a larger budget, or make a plan with spinescore plan."
-_ASKED: dict[str, Skippable] = {"second-pass": "second-pass", "test-time": "test-time"}  # stages that may be left out
 _BEFORE = {"second-pass": "localize", "crop": "localize", "grade": "crop"}
 
 
@@ -128,11 +127,8 @@ class Budget:
 
     def acquire(self, lock: threading.Lock) -> None:
         """Wait for the scorer's lock. Raises as `go_on` does, while it waits."""
-        if self.cancel is None and not self.hard:
-            lock.acquire()
-            return
         self.go_on()
-        while not lock.acquire(timeout=0.01):
+        while not lock.acquire(timeout=-1 if self.cancel is None and not self.hard else 0.01):
             self.go_on()
 
     def done(self, stage: str) -> None:
@@ -223,18 +219,17 @@ class Budget:
             except SpineScoreError:
                 self.took += launches.so_far()
                 raise
-            name = _ASKED.get(stage)
-            if name is None:
+            if stage != "second-pass" and stage != "test-time":
                 self.begin(cast(Stage, stage))
                 return True
-            step = launches.plain if name == "second-pass" else launches.one[0]
+            step = launches.plain if stage == "second-pass" else launches.one[0]
             now_ms = {launches.one[0]: launches.first_ms[-1]}
             with deciding:  # once for all views of a launch: a device may run them side by side
-                if name not in launches.decided:
-                    launches.decided[name] = self._allows(name, [step, *needed], now_ms)
-                    if not launches.decided[name]:
-                        launches.without(name)
-                return launches.decided[name]
+                if stage not in launches.decided:
+                    launches.decided[stage] = self._allows(stage, [step, *needed], now_ms)
+                    if not launches.decided[stage]:
+                        launches.without(stage)
+                return launches.decided[stage]
 
         return before
 

@@ -82,13 +82,12 @@ def by_points(result: RegionResult) -> Orientation | None:
     """
     if result.reject is None or result.reject.code != "implausible-geometry" or result.given:
         return None
-    known = result.known
-    index = np.flatnonzero(known)
     fitting = []
     for turn_deg, facing in ORIENTATIONS:
         centre, anterior = to_upright(result.centre, turn_deg), to_upright(result.anterior, turn_deg)
-        if implausible(centre, anterior, known, facing) is None:
-            across, down = centre[index[-1]] - centre[index[0]]
+        if implausible(centre, anterior, result.known, facing) is None:
+            first, *_, last = centre[result.known]
+            across, down = last - first
             fitting.append((abs(across) / down, (turn_deg, facing)))
     return min(fitting)[1] if fitting else None
 
@@ -119,13 +118,10 @@ def rather(
 ) -> Orientation | None:
     """Return the orientation with peaks that are higher than the `own` one's by the margin; None if there is none."""
     column = REGIONS.index(region)
-    turn_deg, number = max(
-        ((turn, number) for turn in seen for number in range(len(FACINGS))),
-        key=lambda one: (float(seen[one[0]][one[1], column]), FACINGS[one[1]] == own[1]),  # `as-is` sees no difference
-    )
-    best, now = seen[turn_deg][number, column], seen[own[0]][FACINGS.index(own[1]), column]
-    clear = best >= min_confidence and best >= now + margin
-    return (turn_deg, FACINGS[number]) if clear and (turn_deg, FACINGS[number]) != own else None
+    peaks = {(turn, facing): float(seen[turn][n, column]) for turn in seen for n, facing in enumerate(FACINGS)}
+    best = max(peaks, key=lambda one: (peaks[one], one[1] == own[1]))  # `as-is` sees no difference
+    clear = peaks[best] >= min_confidence and peaks[best] >= peaks[own] + margin
+    return best if clear and best != own else None
 
 
 def stands(seen: Seen, region: Region, own: Orientation) -> bool:
@@ -150,14 +146,12 @@ def contradiction(radiograph: Radiograph, orientation: Orientation, region: Regi
         step = "look at the overlay, and correct the facing that is given"
         return finding("orientation-contradicts", name, text, region, step, turn_deg=turn_deg, facing=facing)
     stands_as = "" if radiograph.turn_deg is None else _standing(radiograph.turn_deg)
-    faces = f"facing {radiograph.facing}" if radiograph.facing else ""
-    stated = ", ".join(filter(None, (stands_as, faces)))
+    stated = ", ".join(filter(None, (stands_as, f"facing {radiograph.facing}" if radiograph.facing else "")))
     header = f"its header states that the patient is {stated}, but" if stated else "its header states nothing, and"
     text = f"{header} {shown}"
     return finding("orientation-contradicts", name, text, region, turn_deg=turn_deg, facing=facing)
 
 
 def _standing(turn_deg: Turn) -> str:
-    return {0: "upright", 90: "lying (head to the left)", 180: "upside down", 270: "lying (head to the right)"}[
-        turn_deg
-    ]
+    sides = {0: "upright", 90: "lying (head to the left)", 180: "upside down", 270: "lying (head to the right)"}
+    return sides[turn_deg]
