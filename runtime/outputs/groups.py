@@ -6,25 +6,36 @@ pixel, not its centre, so they are half a pixel larger than the report's. A corn
 evaluation instead of the number. If it was imputed or is unreadable (114006, DCM, "Measurement failure"), it has no
 probabilities either. A disc that was not localized has no ROI.
 
-The group of a corner that a reader graded has the reader as its observer (`observers`), and neither algorithm nor
+The document has the software (a device) and all readers (persons) as observers (TID 1001). The group of a corner that a
+reader graded has the reader alone as its observer, and neither algorithm nor
 probabilities. For a disc with points by a reader, and for a region that a reader could not read, the reader observes
 the item that says so; the rest of these groups is computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spinescore.runtime.errors import OutputError
+from spinescore.runtime.machine.packages import software_version
 from spinescore.runtime.outputs import codes
-from spinescore.runtime.outputs.contentitems import code_item, container, number_item, region_item, text_item, uid_item
-from spinescore.runtime.outputs.corrections import grades_before
-from spinescore.runtime.outputs.observers import Encode, person_observer
+from spinescore.runtime.outputs.contentitems import (
+    code_item,
+    container,
+    name_item,
+    number_item,
+    region_item,
+    text_item,
+    uid_item,
+)
+from spinescore.runtime.outputs.corrections import changes_in_words, grades_before, when
+from spinescore.runtime.outputs.dicomobjects import MANUFACTURER
 from spinescore.runtime.outputs.uids import stable_uid
 from spinescore.runtime.outputs.words import REGION_MAX, STUDY_MAX
+from spinescore.runtime.scoring.applied import AppliedCorrection
 from spinescore.runtime.scoring.expected import Expected
 from spinescore.runtime.scoring.report import CornerReport, DiscReport, RegionReport, StudyReport, TotalReport
 from spinescore.runtime.study import Region
@@ -32,7 +43,17 @@ from spinescore.runtime.study import Region
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["HALF_PIXEL", "measurement_groups"]
+__all__ = [
+    "HALF_PIXEL",
+    "Encode",
+    "correction_words",
+    "device_observer",
+    "measurement_groups",
+    "person_name",
+    "person_observer",
+]
+
+Encode = Callable[[str], bytes]  # encodes text in the document's character set
 
 HALF_PIXEL = 0.5  # added to our coordinates (integers are pixel centres) it gives those of DICOM
 
@@ -41,6 +62,7 @@ _METHOD: codes.Triple = ("370129005", "SCT", "Measurement Method")
 _MODIFIER: codes.Triple = ("106233006", "SCT", "Topographical modifier")
 _COUNT: codes.Triple = ("1", "UCUM", "no units")
 _DEGREES: codes.Triple = ("deg", "UCUM", "degree")
+_COMPONENTS = 5  # of a person's name
 _FRACTION, _CORNER_SCALE, _DISC_SCALE = (codes.scale(most) for most in (1, 3, 6))
 
 
@@ -179,3 +201,39 @@ def _site(place: codes.Triple, *modifiers: codes.Triple) -> bytes:
     """Return a finding site with its topographical modifiers."""
     modified = (code_item("HAS CONCEPT MOD", _MODIFIER, modifier) for modifier in modifiers)
     return code_item("HAS CONCEPT MOD", ("363698007", "SCT", "Finding Site"), place, *modified)
+
+
+def device_observer(report: StudyReport, encode: Encode) -> Iterator[bytes]:
+    """Yield the observing device: this software with the bundle (TID 1002, TID 1004)."""
+    bundle = report.bundle
+    yield code_item("HAS OBS CONTEXT", ("121005", "DCM", "Observer Type"), ("121007", "DCM", "Device"))
+    uid = stable_uid("device", bundle.sha256, software_version())
+    yield uid_item("HAS OBS CONTEXT", ("121012", "DCM", "Device Observer UID"), uid)
+    for number, concept, words in (
+        ("121013", "Name", MANUFACTURER),
+        ("121014", "Manufacturer", MANUFACTURER),
+        ("121015", "Model Name", bundle.name),
+        ("121016", "Serial Number", bundle.sha256),
+    ):
+        yield text_item("HAS OBS CONTEXT", (number, "DCM", f"Device Observer {concept}"), encode(words))
+
+
+def person_observer(reader: str, encode: Encode) -> list[bytes]:
+    """Return the items of an observing person (TID 1002, TID 1003)."""
+    return [
+        code_item("HAS OBS CONTEXT", ("121005", "DCM", "Observer Type"), ("121006", "DCM", "Person")),
+        name_item("HAS OBS CONTEXT", ("121008", "DCM", "Person Observer Name"), encode(person_name(reader))),
+    ]
+
+
+def person_name(reader: str) -> str:
+    """Return a reader's name as a DICOM person name (PS3.5 6.2), with its delimiters replaced if they are not valid."""
+    plain = reader.replace("\\", "/").replace("=", "-").strip()
+    return plain if plain.count("^") < _COMPONENTS else plain.replace("^", " ")
+
+
+def correction_words(correction: AppliedCorrection) -> str:
+    """Return a correction as one text: reader, time, changes, and the comment."""
+    changes = "; ".join(changes_in_words(correction))
+    comment = "" if correction.comment is None else f". Comment: {' '.join(correction.comment.split())}"
+    return f"Corrected by {correction.reader}, {when(correction)}: {changes}{comment}"

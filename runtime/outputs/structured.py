@@ -3,7 +3,7 @@
 The document names the software, bundle and device that made it, says that it is not a medical device, refers to the
 radiographs, and has the findings in the measurement groups of `groups` with the codes of `codes`. It is complete,
 preliminary and unverified, also if a reader corrected the report: nobody signed it. Readers are observers beside the
-software (`observers`).
+software (`groups`).
 
 pydicom makes its header (`srheader`), and `contentitems` its content. highdicom takes 0.7 s of processor time for the
 same content; the tests compare the two element by element.
@@ -22,8 +22,13 @@ from spinescore.runtime.outputs import codes
 from spinescore.runtime.outputs.contentitems import code_item, container, image_item, number_item, text_item
 from spinescore.runtime.outputs.corrections import readers
 from spinescore.runtime.outputs.dicomobjects import finished
-from spinescore.runtime.outputs.groups import measurement_groups
-from spinescore.runtime.outputs.observers import Encode, correction_words, device_observer, person_observer
+from spinescore.runtime.outputs.groups import (
+    Encode,
+    correction_words,
+    device_observer,
+    measurement_groups,
+    person_observer,
+)
 from spinescore.runtime.outputs.source import check_references, radiograph_of, source_of, study_of
 from spinescore.runtime.outputs.srheader import document, document_header
 from spinescore.runtime.outputs.words import NOTICE

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 from spinescore.runtime.acceptance import AcceptanceRecord, mark_failed
@@ -16,7 +15,7 @@ from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.errors import CODES, SelfTestError
 from spinescore.runtime.logs import log_study
 from spinescore.runtime.scoring.budget import Budget, Clock, OnStage
-from spinescore.runtime.scoring.crops import Crop, latest_crops
+from spinescore.runtime.scoring.inputs import Crop, latest_crops
 from spinescore.runtime.scoring.intake import GivenPoints
 from spinescore.runtime.scoring.judgement import strictly
 from spinescore.runtime.scoring.launches import Effort
@@ -167,7 +166,5 @@ class StudyScorer:
     def __enter__(self) -> StudyScorer:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -90,9 +89,7 @@ class TrainingInputs:
     def __enter__(self) -> TrainingInputs:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._device.close()
 
     def of(self, study: Study, given: GivenPoints, strict: bool = False) -> SeenStudy:

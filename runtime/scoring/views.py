@@ -26,9 +26,9 @@ from spinescore.runtime.scoring.inputs import source_of, view_of, whole_of
 from spinescore.runtime.scoring.intake import GivenPoints
 from spinescore.runtime.scoring.judgement import RegionResult, judge
 from spinescore.runtime.scoring.launches import Effort, Launches, alternatives
-from spinescore.runtime.scoring.levels import LEAST_COUNTED, miscounted
 from spinescore.runtime.scoring.networks import VIEWS
 from spinescore.runtime.scoring.pipeline import Pipeline, full_effort
+from spinescore.runtime.scoring.scoredquality import LEAST_COUNTED, miscounted
 from spinescore.runtime.scoring.selection import Chosen, Evidence, other_region
 from spinescore.runtime.scoring.standing import (
     FACINGS,
