@@ -180,14 +180,13 @@ def _region(name: Region, study: Study, report: StudyReport) -> str:
 
 
 def _heading(name: Region, region: RegionReport) -> str:
-    low, high = region.range
-    if region.status == "scored" and region.total is not None:
-        amount = f"{region.total:.4g} <small>of {REGION_MAX}</small>"
-        amount += f" <small>range {low}&ndash;{high}, {region.missing} of 12 imputed</small>" if region.missing else ""
-    elif region.status == "scored":
-        amount = f"no total <small>range {low}&ndash;{high}, {region.missing} of 12 missing</small>"
-    else:
-        amount = region.status
+    missing = f"range {region.range[0]}&ndash;{region.range[1]}, {region.missing} of 12"
+    amount: str = region.status
+    if amount == "scored" and region.total is not None:
+        imputed = f" <small>{missing} imputed</small>" if region.missing else ""
+        amount = f"{region.total:.4g} <small>of {REGION_MAX}</small>{imputed}"
+    elif amount == "scored":
+        amount = f"no total <small>{missing} missing</small>"
     return f'<h2 id="{name}-title">{name.capitalize()} <span class="amount">{amount}</span></h2>'
 
 

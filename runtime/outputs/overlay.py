@@ -174,8 +174,7 @@ def _legend(width: int, by_reader: bool) -> Image:
             x, y = _MARGIN_PX, y + _LINE_PX + 4
         places.append((x, y, grade, meaning))
         x += needed
-    if by_reader:
-        y += _LINE_PX + 4
+    y += _LINE_PX + 4 if by_reader else 0
     strip: Image = np.zeros((y + _LINE_PX, width, 3), np.uint8)
     if by_reader:
         _star(strip, np.array([_MARGIN_PX + 9.0, y]))

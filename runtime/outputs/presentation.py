@@ -150,17 +150,15 @@ def _display(radiograph: Radiograph) -> tuple[Display, bool]:
     from spinescore.runtime.reading.greyscale import header_table
 
     bits = radiograph.table.size.bit_length() - 1
-    display, first = header_table(
-        radiograph.header, bits, radiograph.stored_min, radiograph.padding, radiograph.occluded
-    )
+    image = radiograph
+    display, first = header_table(image.header, bits, image.stored_min, image.padding, image.occluded)
     modality, voi = display.modality, display.voi
-    plain = isinstance(voi, Window) and voi.width >= 1 and display.presentation is None
-    plain &= modality is None or (
-        isinstance(modality, Rescale) and max(abs(modality.slope), abs(modality.intercept)) <= _LARGEST
-    )
-    if first is None or not radiograph.has_window or not plain:
-        return display, False
-    return display, bool(np.abs(first - radiograph.table).max() < _SAME)
+    plain = isinstance(voi, Window) and voi.width >= 1 and display.presentation is None and radiograph.has_window
+    if isinstance(modality, Rescale):
+        plain &= max(abs(modality.slope), abs(modality.intercept)) <= _LARGEST
+    plain &= modality is None or isinstance(modality, Rescale)
+    same = plain and first is not None and np.abs(first - radiograph.table).max() < _SAME
+    return display, bool(same)
 
 
 def _grey_scale(display: Display, plain: bool, header: Dataset) -> dict[str, Any]:

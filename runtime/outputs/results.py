@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from spinescore.runtime.outputs.rows import Row, csv_text
 from spinescore.runtime.outputs.source import study_of
 from spinescore.runtime.scoring.intake import StudyInput
 from spinescore.runtime.scoring.report import StudyReport
-from spinescore.runtime.study import REGIONS, Study
+from spinescore.runtime.study import REGIONS
 from spinescore.runtime.text import brief
 
 __all__ = ["check_formats", "remove_results", "study_folders", "write_results", "write_rows"]
@@ -115,7 +116,17 @@ def write_results(
     check_kind("created", created, datetime, optional=True)
     check_path("folder", folder)
     scored_study, place = study_of(study, report), Path(folder)
-    files, faults, cause = _make_files(chosen, scored_study, report, created)
+    files: dict[str, Content] = {}
+    faults: list[str] = []
+    cause: Exception | None = None
+    for name in chosen:
+        try:
+            files |= FORMATS[name].files(scored_study, report, created)
+        except OutputError as error:  # noqa: PERF203  # the other formats do not depend on this one
+            faults.append(f"{name}: {error}")
+        except Exception as error:  # an error of a library, or ours
+            faults.append(f"{name}: {_unexpected(error)}")
+            cause = error
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -123,34 +134,19 @@ def write_results(
     for stale in sorted(_FILES - set(files)):
         faults += _faults(place / stale, _remove)
     for file, content in files.items():
-        faults += _write(place / file, content)
+        if failed := _faults(place / file, partial(write_file, content=content)):
+            faults += failed
+            with suppress(OSError):
+                _remove(place / file)  # the earlier file
     if faults:
         raise OutputError("; ".join(faults)) from cause
     return [place / file for file in files]
 
 
-def _make_files(
-    formats: Sequence[ResultFormat], study: Study, report: StudyReport, created: datetime | None
-) -> tuple[dict[str, Content], list[str], Exception | None]:
-    """Return the files of all formats, a message for each format that cannot be made, and the last unexpected error."""
-    files: dict[str, Content] = {}
-    faults: list[str] = []
-    cause: Exception | None = None
-    for name in formats:
-        try:
-            files.update(FORMATS[name].files(study, report, created))
-        except OutputError as error:  # noqa: PERF203  # the other formats do not depend on this one
-            faults.append(f"{name}: {error}")
-        except Exception as error:  # an error of a library, or ours
-            faults.append(f"{name}: {_unexpected(error)}")
-            cause = error
-    return files, faults, cause
-
-
 def write_rows(folder: Path, studies: Sequence[StudyReport | Row]) -> Path:
     """Write a table of several studies, given as reports or rows. Raises OutputError if it cannot be written."""
     path, text = folder / FORMATS["csv"].file, csv_text(studies)
-    if faults := _faults(path, lambda path: write_file(path, text)):
+    if faults := _faults(path, partial(write_file, content=text)):
         raise OutputError(*faults)
     return path
 
@@ -165,24 +161,14 @@ def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _write(path: Path, content: Content) -> list[str]:
-    """Write a file and return what went wrong. If it cannot be written, the earlier file is removed."""
-    if faults := _faults(path, lambda path: write_file(path, content)):
-        with suppress(OSError):
-            _remove(path)
-    return faults
-
-
 def _faults(path: Path, step: Callable[[Path], object]) -> list[str]:
     """Do a step with a file; return a message if it fails."""
     try:
         step(path)
     except OSError as error:
         what = "is of an earlier report and cannot be removed" if step is _remove else "cannot be written"
-        reason = error.strerror or type(error).__name__
-        advice = (
-            "free space there" if error.errno == errno.ENOSPC else "close what holds it open, let this user write there"
-        )
+        full, reason = error.errno == errno.ENOSPC, error.strerror or type(error).__name__
+        advice = "free space there" if full else "close what holds it open, let this user write there"
         return [f"{path} {what} ({reason}): {advice}, or name another folder"]
     except OutputError as error:
         return [str(error)]

@@ -89,9 +89,8 @@ def study_of(study: StudyInput, report: StudyReport) -> Study:
             continue
         radiograph = radiograph_of(region, checked)
         if radiograph is None:
-            raise OutputError(
-                f"the radiograph of the {name} region is not in the study; give the study that was scored"
-            )
+            text = f"the radiograph of the {name} region is not in the study"
+            raise OutputError(f"{text}; give the study that was scored")
         if not has_scored_pixels(radiograph, region.radiograph):
             raise OutputError(
                 f"the pixels of the {name} radiograph {radiograph.source} are not those that the report was made "

@@ -82,20 +82,18 @@ def _of_region(
     unsure = result.confidence < UNSURE_FACTOR * min_confidence
     step = median_step(result)
 
-    def levels(discs: NDArray[np.bool_]) -> list[str]:
-        return [level for level, is_in in zip(LEVELS[result.region], discs, strict=True) if is_in]
-
-    def names(discs: NDArray[np.bool_]) -> str:
-        return ", ".join(levels(discs))
+    def on(discs: NDArray[np.bool_], text: str, **values: float) -> tuple[str, dict[str, Any]]:
+        levels = [level for level, is_in in zip(LEVELS[result.region], discs, strict=True) if is_in]
+        return text.format(", ".join(levels)), {"levels": levels, **values}
 
     greys, outside = _neighbourhoods(result.chosen.radiograph, result.anterior, NEIGHBOURHOOD * step)
     cut = outside & known | _beyond(result, known, step)
     if cut.any():
-        yield "cropped-spine", f"corners of {names(cut)} lie at or beyond the picture's border", {"levels": levels(cut)}
+        yield "cropped-spine", *on(cut, "corners of {} lie at or beyond the picture's border")
     if unsure.any():
         lowest = float(result.confidence[unsure].min())
-        text = f"the confidence of {names(unsure)} is low (lowest {lowest:.2f})"
-        yield "unsure-points", text, {"levels": levels(unsure), "lowest": round(lowest, 4)}
+        text = f"the confidence of {{}} is low (lowest {lowest:.2f})"
+        yield "unsure-points", *on(unsure, text, lowest=round(lowest, 4))
     off_by_one = _off_by_one(result, known, unsure)
     if off_by_one is not None and all(one.code != "level-shift" for one in result.findings):
         yield "level-shift", off_by_one, {}
@@ -103,11 +101,10 @@ def _of_region(
         yield "not-upright", "the discs' shape fits a spine upside down better", {}
     white = ((greys >= WHITE).mean(axis=(1, 2)) > MOST_WHITE) & known
     if white.any():
-        yield "saturated", f"corners of {names(white)} lie in white without detail", {"levels": levels(white)}
+        yield "saturated", *on(white, "corners of {} lie in white without detail")
     covered = (_edges(greys) > MOST_EDGES) & known
     if covered.any():
-        text = f"white, sharp-edged shapes lie by the corners of {names(covered)}"
-        yield "obscured-corner", text, {"levels": levels(covered)}
+        yield "obscured-corner", *on(covered, "white, sharp-edged shapes lie by the corners of {}")
     if step_mm is not None and _plausible(result.region, step_mm) is None:
         low, high = STEP_MM[result.region]
         text = f"its discs would be {step_mm:.1f} mm apart, {low:g} to {high:g} mm are expected"
@@ -190,9 +187,7 @@ def _same_picture(one: Radiograph, other: Radiograph) -> bool:
 
 def _step_mm(result: RegionResult) -> float | None:
     spacing = result.chosen.radiograph.spacing_mm
-    if spacing is None:
-        return None
-    return median_step(result, (spacing[1], spacing[0]))
+    return None if spacing is None else median_step(result, spacing[::-1])
 
 
 def _plausible(region: Region, step_mm: float | None) -> float | None:
