@@ -90,7 +90,8 @@ def _make_csv(study: Study, report: StudyReport, created: datetime | None) -> Co
 def _make_png(study: Study, report: StudyReport, created: datetime | None) -> Contents:
     from spinescore.runtime.outputs.overlay import draw_overlay, draw_untrusted  # loads OpenCV
 
-    note, pictures = note_of(report.bundle), {}
+    note = note_of(report.bundle)
+    pictures: dict[Region | Literal[""], Content] = {}
     for name, radiograph, region in scored_radiographs(study, report):
         pictures[name] = draw_overlay(radiograph, region, report.bundle.rules, region_title(name, region), note)
     for name, radiograph, region in untrusted_radiographs(study, report):

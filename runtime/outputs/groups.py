@@ -97,9 +97,10 @@ class _Groups:
         self._before = grades_before(report)
         self._observers: dict[str, list[bytes]] = {}  # the reader who changed it last, by site, level or region
         for correction in report.corrections:
-            changed = [change.where for change in (*correction.grades, *correction.points)]
+            sites = [change.where for change in correction.grades]
+            levels = [change.where for change in correction.points]
             observer = person_observer(correction.reader, encode)
-            self._observers |= dict.fromkeys((*changed, *correction.unreadable), observer)
+            self._observers |= dict.fromkeys((*sites, *levels, *correction.unreadable), observer)
 
     def study(self, total: TotalReport) -> bytes:
         content = _scores("MSASSS", total.value, total.range, total.expected, STUDY_MAX)

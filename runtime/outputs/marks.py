@@ -17,7 +17,7 @@ from spinescore.runtime.reading.orientation import to_source, to_upright
 from spinescore.runtime.scoring.geometry import crop_outline, facing_of, forward
 from spinescore.runtime.scoring.msasss import MAX_GRADE
 from spinescore.runtime.scoring.report import BundleRules, CornerReport, DiscReport, RegionReport, UntrustedPoints
-from spinescore.runtime.study import Radiograph
+from spinescore.runtime.study import Radiograph, Turn
 
 __all__ = [
     "COLOURS",
@@ -120,7 +120,8 @@ def _marks(
     if not outlined:
         return ()
     image, spacing = region.radiograph, disc_spacing([disc for disc, _ in outlined])
-    turn_deg, size = (0, None) if image is None else (image.turn_deg, (image.columns, image.rows))
+    size = None if image is None else (image.columns, image.rows)
+    turn_deg: Turn = 0 if image is None else image.turn_deg
     points = np.array([[disc.centre_px, disc.anterior_px] for disc, _ in outlined], np.float64)
     facing = facing_of(*to_upright(points, turn_deg).swapaxes(0, 1))
     behind = to_source(np.array([-1.1 * forward(facing) * spacing, 0.0]), turn_deg)

@@ -39,7 +39,8 @@ def check_formats(formats: Iterable[str], anonymous: bool = False) -> list[Resul
     """
     if isinstance(formats, str):
         raise ValueError(f"formats takes names of formats, such as {_EXAMPLE}, got the text {formats!r}")
-    if not isinstance(formats, Iterable):
+    given: object = formats  # whatever its type says
+    if not isinstance(given, Iterable):
         default = ", ".join(DEFAULT_FORMATS)
         raise TypeError(
             f"formats takes names of formats, such as {_EXAMPLE}, got {shown(formats)}; leave it out for {default}"

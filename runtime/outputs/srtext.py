@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spinescore.runtime.outputs.codes import PRIVATE_SCHEME
 from spinescore.runtime.outputs.corrections import BY_READER, STAR
@@ -43,10 +43,9 @@ def _items(item: Dataset) -> Iterator[Dataset]:
         yield from _items(one)
 
 
-def _concept(item: Dataset) -> Dataset:
+def _concept(item: Dataset) -> Any:
     """Return the name of an item, which is empty for some."""
-    concept: Dataset = (item.get("ConceptNameCodeSequence") or ({},))[0]
-    return concept
+    return (item.get("ConceptNameCodeSequence") or ({},))[0]
 
 
 def _name(item: Dataset) -> str | None:

@@ -219,17 +219,18 @@ class Budget:
             except SpineScoreError:
                 self.took += launches.so_far()
                 raise
-            if stage != "second-pass" and stage != "test-time":
+            if stage not in ("second-pass", "test-time"):
                 self.begin(cast(Stage, stage))
                 return True
-            step = launches.plain if stage == "second-pass" else launches.one[0]
+            name = cast(Skippable, stage)
+            step = launches.plain if name == "second-pass" else launches.one[0]
             now_ms = {launches.one[0]: launches.first_ms[-1]}
             with deciding:  # once for all views of a launch: a device may run them side by side
-                if stage not in launches.decided:
-                    launches.decided[stage] = self._allows(stage, [step, *needed], now_ms)
-                    if not launches.decided[stage]:
-                        launches.without(stage)
-                return launches.decided[stage]
+                if name not in launches.decided:
+                    launches.decided[name] = self._allows(name, [step, *needed], now_ms)
+                    if not launches.decided[name]:
+                        launches.without(name)
+                return launches.decided[name]
 
         return before
 

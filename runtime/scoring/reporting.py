@@ -137,7 +137,8 @@ def _region(
     radiograph = _radiograph_info(found.chosen)
     if score is not None:
         return scored_region(radiograph, _discs(found), score, distributions[region])
-    return unscored_region(region, found.reject and _reject_info(found.reject), radiograph, _untrusted_points(found))
+    reject = None if found.reject is None else _reject_info(found.reject)
+    return unscored_region(region, reject, radiograph, _untrusted_points(found))
 
 
 def _places(result: RegionResult) -> list[dict[str, Any]]:

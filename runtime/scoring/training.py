@@ -230,7 +230,8 @@ def _faced(seen: SeenStudy, region: Region, radiograph: Radiograph, points: Poin
 
 def _disc(region: Region, disc: int, pair: NDArray[Any], chosen: Chosen) -> SeenDisc:
     xy = np.asarray(pair, np.float64)
-    return SeenDisc(LEVELS[region][disc], xy, float(rotation_deg(*to_upright(xy, chosen.turn_deg), chosen.facing)))
+    centre, anterior = to_upright(xy, chosen.turn_deg)
+    return SeenDisc(LEVELS[region][disc], xy, float(rotation_deg(centre, anterior, chosen.facing)))
 
 
 def _named(radiographs: list[Radiograph]) -> str:
