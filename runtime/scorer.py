@@ -7,7 +7,6 @@ import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from spinescore.runtime.acceptance.repeats import check_repeats
@@ -22,7 +21,7 @@ from spinescore.runtime.opening.openscorer import Opening, open_bundle
 from spinescore.runtime.opening.request import Request
 from spinescore.runtime.opening.session import Session
 from spinescore.runtime.scoring.budget import Clock, Effort, OnStage, checked_ms
-from spinescore.runtime.scoring.crops import Crop
+from spinescore.runtime.scoring.inputs import Crop
 from spinescore.runtime.scoring.intake import Keypoints, StudyInput
 from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED
 from spinescore.runtime.scoring.report import StudyReport
@@ -288,7 +287,5 @@ class Scorer:
     def __enter__(self) -> Scorer:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()

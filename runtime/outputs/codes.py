@@ -53,10 +53,7 @@ PRIVATE: dict[str, str] = {
     "REGION-TOTAL": "mSASSS of a region",
     "DISC-TOTAL": "mSASSS of a disc",
     "GRADE": "mSASSS grade of a vertebral corner",
-    "P0": "Probability of mSASSS grade 0",
-    "P1": "Probability of mSASSS grade 1",
-    "P2": "Probability of mSASSS grade 2",
-    "P3": "Probability of mSASSS grade 3",
+    **{f"P{grade}": f"Probability of mSASSS grade {grade}" for grade in range(4)},
     "LOWEST": "Least total that is possible",
     "HIGHEST": "Greatest total that is possible",
     "EXPECTED": "Expected total",
@@ -99,21 +96,16 @@ DISCS: dict[str, Triple] = {
     for level, value in zip(levels, _DISC_VALUES[region], strict=True)
 }
 
+_VERTEBRA_VALUES = {
+    "cervical": ("39976000", "113205007", "5329002", "36978003", "36054005", "87391001", "64864005"),
+    "lumbar": ("23215003", "66794005", "14293000", "36470004", "11994002", "49668003", "54735007"),
+}
 VERTEBRAE: dict[str, Triple] = {
-    "C2": ("39976000", "SCT", "C2 vertebra"),
-    "C3": ("113205007", "SCT", "C3 vertebra"),
-    "C4": ("5329002", "SCT", "C4 vertebra"),
-    "C5": ("36978003", "SCT", "C5 vertebra"),
-    "C6": ("36054005", "SCT", "C6 vertebra"),
-    "C7": ("87391001", "SCT", "C7 vertebra"),
-    "T1": ("64864005", "SCT", "T1 vertebra"),
-    "T12": ("23215003", "SCT", "T12 vertebra"),
-    "L1": ("66794005", "SCT", "L1 vertebra"),
-    "L2": ("14293000", "SCT", "L2 vertebra"),
-    "L3": ("36470004", "SCT", "L3 vertebra"),
-    "L4": ("11994002", "SCT", "L4 vertebra"),
-    "L5": ("49668003", "SCT", "L5 vertebra"),
-    "S1": ("54735007", "SCT", "Sacrum"),
+    name: (value, "SCT", "Sacrum" if name == "S1" else f"{name} vertebra")
+    for region, levels in LEVELS.items()
+    for name, value in zip(
+        dict.fromkeys(end for level in levels for end in level.split("/")), _VERTEBRA_VALUES[region], strict=True
+    )
 }
 ENDPLATES: dict[str, Triple] = {
     "superior": ("264217000", "SCT", "Superior"),

@@ -36,15 +36,9 @@ def _disc(disc: DiscReport, before: Mapping[str, int | None]) -> str:
     upper, lower = disc.corners
     given = f"{STAR}<br><small>points given</small>" if disc.points == "given" else ""
     level = f'<th scope="rowgroup" rowspan="2">{clean(disc.level)}{given}</th>'
-    total = f'<td class="sum" rowspan="2">{_sum(disc)}</td>'
+    span = "&ndash;".join(map(str, dict.fromkeys(disc.range or ())))
+    total = f'<td class="sum" rowspan="2">{span}</td>'
     return f"<tbody>{_corner(disc, upper, before, level, total)}{_corner(disc, lower, before)}</tbody>\n"
-
-
-def _sum(disc: DiscReport) -> str:
-    if disc.range is None:
-        return ""
-    low, high = disc.range
-    return str(low) if low == high else f"{low}&ndash;{high}"
 
 
 def _corner(
@@ -53,11 +47,9 @@ def _corner(
     """Return a row; `level` and `total` are the cells that both rows of a disc share."""
     site, grade = clean(corner.site), grade_digit(corner.grade)
     linked = f'<a href="#mark-{site}">{site}</a>' if disc.confidence > 0 else site
-    if corner.probabilities is None:
-        bars = '<td class="p" colspan="4">&ndash;</td>'
-    else:
-        computed = None if star_of(corner) else corner.grade
-        bars = "".join(_bar(p, number == computed) for number, p in enumerate(corner.probabilities))
+    computed = None if star_of(corner) else corner.grade
+    bars = "".join(_bar(p, number == computed) for number, p in enumerate(corner.probabilities or ()))
+    bars = bars or '<td class="p" colspan="4">&ndash;</td>'
     return (
         f'<tr id="row-{site}">{level}<th scope="row">{linked}</th><td class="grade">{symbol(corner.grade)}'
         f'<span class="unseen">{grade}</span></td>{bars}{total}<td class="note">{_note(corner, before)}</td></tr>'

@@ -23,7 +23,7 @@ from spinescore.runtime.study import LEVELS, Study
 
 if TYPE_CHECKING:
     from spinescore.runtime.scorer import Crop, ScoredCrops
-    from spinescore.runtime.scoring.report import DiscReport, StudyReport
+    from spinescore.runtime.scoring.report import StudyReport
     from spinescore.runtime.scoring.training import SeenDisc, SeenPicture, SeenStudy
 
 __all__ = [
@@ -160,36 +160,27 @@ def read_index(folder: Path) -> list[list[str]]:
 
 def scored_files(scored: ScoredCrops, truth: Grades) -> list[PictureFile]:
     """Return the crops that a bundle's grader saw, with its grades; `truth` has the true grades, if known."""
+    cells = (_scored(crop, scored.report, truth) for crop in scored.crops)
     return [
-        PictureFile(
-            _crop_name(crop.network, crop.level, crop.sites), crop.image, (_scored(crop, scored.report, truth),)
-        )
-        for crop in scored.crops
+        PictureFile(_name(crop, crop.level), crop.image, (row,)) for crop, row in zip(scored.crops, cells, strict=True)
     ]
 
 
 def seen_files(seen: SeenStudy, truth: Grades) -> list[PictureFile]:
     """Return the pictures of a study with known points. `truth` has the true grades, if known."""
-    return [
-        PictureFile(
-            _crop_name(picture.network, picture.discs[0].level, picture.sites)
-            if picture.sites
-            else f"{picture.network}_{picture.region}",
-            picture.image,
-            tuple(_seen(picture, disc, seen, truth) for disc in picture.discs),
-        )
-        for picture in seen.pictures
-    ]
+    rows = ((picture, tuple(_seen(picture, disc, seen, truth) for disc in picture.discs)) for picture in seen.pictures)
+    return [PictureFile(_name(picture, picture.discs[0].level), picture.image, cells) for picture, cells in rows]
 
 
-def _crop_name(network: str, level: str, sites: Sequence[str]) -> str:
-    return f"{network}_{level.replace('/', '-')}_{'+'.join(sites)}"
+def _name(picture: Crop | SeenPicture, level: str) -> str:
+    """Return the end of a file's name: the network, and what it sees."""
+    shown = f"{level.replace('/', '-')}_{'+'.join(picture.sites)}" if picture.sites else picture.region
+    return f"{picture.network}_{shown}"
 
 
 def _scored(crop: Crop, report: StudyReport, truth: Grades) -> dict[str, Cell]:
     region = report.regions[crop.region]
-    disc = region.discs[LEVELS[crop.region].index(crop.level)]
-    image = region.radiograph
+    disc, image = region.discs[LEVELS[crop.region].index(crop.level)], region.radiograph
     return {
         "study_instance_uid": report.study.study_instance_uid,
         "sop_instance_uid": image.sop_instance_uid if image else None,
@@ -198,7 +189,7 @@ def _scored(crop: Crop, report: StudyReport, truth: Grades) -> dict[str, Cell]:
         "level": crop.level,
         "sites": "+".join(crop.sites),
         "network": crop.network,
-        "predicted_grades": _joined(crop.sites, _predicted(disc)),
+        "predicted_grades": _joined(crop.sites, {corner.site: corner.grade for corner in disc.corners}),
         "true_grades": _joined(crop.sites, truth),
         **_xy([*disc.centre_px, *disc.anterior_px], "px"),
         "points": disc.points,
@@ -229,10 +220,6 @@ def _seen(picture: SeenPicture, disc: SeenDisc, seen: SeenStudy, truth: Grades) 
 
 def _xy(values: Sequence[float], unit: str) -> dict[str, Cell]:
     return {f"{name}_{unit}": round(value, 3) for name, value in zip(_POINTS, values, strict=True)}
-
-
-def _predicted(disc: DiscReport) -> Grades:
-    return {corner.site: corner.grade for corner in disc.corners}
 
 
 def _joined(sites: Sequence[str], grades: Grades) -> str | None:

@@ -11,30 +11,38 @@ A new format touches these files:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Union
 
-from spinescore.runtime.files import write_atomic
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.runtime.files import write_atomic, write_png
+from spinescore.runtime.outputs.dicomobjects import write_dicom
+from spinescore.runtime.outputs.html import html
+from spinescore.runtime.outputs.presentation import presentation_states
+from spinescore.runtime.outputs.rows import csv_text
+from spinescore.runtime.outputs.secondary import secondary_captures
+from spinescore.runtime.outputs.source import scored_radiographs, untrusted_radiographs
+from spinescore.runtime.outputs.structured import structured_report
 from spinescore.runtime.outputs.words import note_of, region_title
+from spinescore.runtime.scoring.report import StudyReport
+from spinescore.runtime.study import Region, Study
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-    from spinescore.runtime.scoring.report import StudyReport
-    from spinescore.runtime.study import Study
-
-__all__ = ["DEFAULT_FORMATS", "FORMATS", "Format", "ResultFormat", "Writer"]
+__all__ = ["DEFAULT_FORMATS", "FORMATS", "Content", "Format", "ResultFormat", "write_file"]
 
 ResultFormat = Literal["json", "html", "png", "csv", "sr", "gsps", "sc"]
 DEFAULT_FORMATS: tuple[ResultFormat, ...] = ("json", "png")
 
-Writer = Callable[[Path], object]  # writes one file
-Files = Iterator[tuple[str, Writer]]  # names of files, each with the function that writes it
-Maker = Callable[["Study", "StudyReport", datetime | None], Files]
+Content = Union[str, NDArray[np.uint8], "Dataset"]
+Contents = Mapping[Region | Literal[""], Content]  # by region, or one for the whole study
+Maker = Callable[[Study, StudyReport, datetime | None], Contents]
 
 
 @dataclass(frozen=True)
@@ -52,71 +60,62 @@ class Format:
     is_dicom: bool = False
     library: str | None = None
 
-
-def _make_json(study: Study, report: StudyReport, created: datetime | None) -> Files:
-    text = report.to_json() + "\n"
-    yield FORMATS["json"].file, lambda path: write_atomic(path, text)
-
-
-def _make_html(study: Study, report: StudyReport, created: datetime | None) -> Files:
-    from spinescore.runtime.outputs.html import html
-
-    page = html(study, report)
-    yield FORMATS["html"].file, lambda path: write_atomic(path, page)
+    def files(self, study: Study, report: StudyReport, created: datetime | None) -> dict[str, Content]:
+        """Return the content of each file by its name."""
+        return {self.file.format(region=region): one for region, one in self.make(study, report, created).items()}
 
 
-def _make_csv(study: Study, report: StudyReport, created: datetime | None) -> Files:
-    from spinescore.runtime.outputs.rows import csv_text
+def write_file(path: Path, content: Content) -> None:
+    """Write a text, a picture or a DICOM object, whole or not at all."""
+    if isinstance(content, str):
+        write_atomic(path, content)
+    elif isinstance(content, np.ndarray):
+        write_png(path, content)
+    else:
+        write_dicom(path, content)
 
-    table = csv_text([report])
-    yield FORMATS["csv"].file, lambda path: write_atomic(path, table)
+
+def _make_json(study: Study, report: StudyReport, created: datetime | None) -> Contents:
+    return {"": report.to_json() + "\n"}
 
 
-def _make_png(study: Study, report: StudyReport, created: datetime | None) -> Files:
-    from spinescore.runtime.files import write_png
-    from spinescore.runtime.outputs.overlay import draw_overlay, draw_untrusted
-    from spinescore.runtime.outputs.source import scored_radiographs, untrusted_radiographs
+def _make_html(study: Study, report: StudyReport, created: datetime | None) -> Contents:
+    return {"": html(study, report)}
 
-    note, pictures = note_of(report.bundle), {}
+
+def _make_csv(study: Study, report: StudyReport, created: datetime | None) -> Contents:
+    return {"": csv_text([report])}
+
+
+def _make_png(study: Study, report: StudyReport, created: datetime | None) -> Contents:
+    from spinescore.runtime.outputs.overlay import draw_overlay, draw_untrusted  # loads OpenCV
+
+    note = note_of(report.bundle)
+    pictures: dict[Region | Literal[""], Content] = {}
     for name, radiograph, region in scored_radiographs(study, report):
         pictures[name] = draw_overlay(radiograph, region, report.bundle.rules, region_title(name, region), note)
     for name, radiograph, region in untrusted_radiographs(study, report):
         code = "" if region.reject is None else f" ({region.reject.code})"
         pictures[name] = draw_untrusted(radiograph, region, f"mSASSS {name}: rejected{code}", note)
-    for name, picture in pictures.items():
-        yield FORMATS["png"].file.format(region=name), partial(write_png, image=picture)
+    return pictures
 
 
-def _make_sr(study: Study, report: StudyReport, created: datetime | None) -> Files:
-    from spinescore.runtime.outputs.structured import structured_report
-
-    yield FORMATS["sr"].file, _dicom_writer(structured_report(study, report, created=created))
+def _make_sr(study: Study, report: StudyReport, created: datetime | None) -> Contents:
+    return {"": structured_report(study, report, created=created)}
 
 
-def _make_gsps(study: Study, report: StudyReport, created: datetime | None) -> Files:
-    from spinescore.runtime.outputs.presentation import presentation_states
-
-    return _by_region("gsps", study, report, presentation_states(study, report, created=created))
+def _make_gsps(study: Study, report: StudyReport, created: datetime | None) -> Contents:
+    return _by_region(report, presentation_states(study, report, created=created))
 
 
-def _make_sc(study: Study, report: StudyReport, created: datetime | None) -> Files:
-    from spinescore.runtime.outputs.secondary import secondary_captures
-
-    return _by_region("sc", study, report, secondary_captures(study, report, created=created))
+def _make_sc(study: Study, report: StudyReport, created: datetime | None) -> Contents:
+    return _by_region(report, secondary_captures(study, report, created=created))
 
 
-def _by_region(name: ResultFormat, study: Study, report: StudyReport, objects: Sequence[Dataset]) -> Files:
-    """Yield a file for each object; objects come in the order of the scored regions."""
-    from spinescore.runtime.outputs.source import scored_radiographs
-
-    for (region, _, _), dataset in zip(scored_radiographs(study, report), objects, strict=True):
-        yield FORMATS[name].file.format(region=region), _dicom_writer(dataset)
-
-
-def _dicom_writer(dataset: Dataset) -> Writer:
-    from spinescore.runtime.outputs.dicomobjects import write_dicom
-
-    return lambda path: write_dicom(path, dataset)
+def _by_region(report: StudyReport, objects: Sequence[Dataset]) -> Contents:
+    """Return the objects, which come in the order of the scored regions, by region."""
+    scored = (name for name, region in report.regions.items() if region.status == "scored")
+    return dict(zip(scored, objects, strict=True))
 
 
 FORMATS: dict[ResultFormat, Format] = {

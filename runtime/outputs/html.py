@@ -57,7 +57,6 @@ def html(study: StudyInput, report: StudyReport) -> str:
         corrections=_corrections(report),
         notes=_notes(report),
         origin=_origin(report),
-        footer=_footer(report),
     )
 
 
@@ -76,12 +75,11 @@ def _facts(facts: dict[str, str]) -> str:
 
 
 def _study(report: StudyReport) -> str:
-    study, facts = report.study, {}
-    if study.study_date:
-        date = study.study_date
+    date, uid, facts = report.study.study_date, report.study.study_instance_uid, {}
+    if date:
         facts["Study date"] = clean(f"{date[:4]}-{date[4:6]}-{date[6:]}")
-    if study.study_instance_uid:
-        facts["Study UID"] = f'<span class="code">{_foreign(study.study_instance_uid)}</span>'
+    if uid:
+        facts["Study UID"] = f'<span class="code">{_foreign(uid)}</span>'
     return _facts(facts) if facts else ""
 
 
@@ -93,18 +91,14 @@ def _total(report: StudyReport) -> str:
         f"the total lies between {low} and {high}.",
         "incomplete": f"Too many corners are missing; the total lies between {low} and {high}.",
     }[total.status]
-    if total.value is None:
-        value = '<div class="value none">No total</div>'
-    else:
+    corrected = ' <a href="#corrections">Corrected by a reader.</a>' if report.corrections else ""
+    value = '<div class="value none">No total</div>'
+    if total.value is not None:
         value = f'<div class="value">{total.value:.4g} <span class="most">of {STUDY_MAX}</span></div>'
     return (
         f'<div class="total" role="group" aria-label="Total">{value}{_scale(total)}'
-        f'<p class="said">{sentence}{_corrected(report)}{_expected(total, bool(report.corrections))}</p></div>'
+        f'<p class="said">{sentence}{corrected}{_expected(total, bool(report.corrections))}</p></div>'
     )
-
-
-def _corrected(report: StudyReport) -> str:
-    return ' <a href="#corrections">Corrected by a reader.</a>' if report.corrections else ""
 
 
 def _corrections(report: StudyReport) -> str:
@@ -166,46 +160,34 @@ def _legend(report: StudyReport) -> str:
 
 def _region(name: Region, study: Study, report: StudyReport) -> str:
     region = report.regions[name]
-    parts = [f'<article class="region" aria-labelledby="{name}-title">', _heading(name, region)]
-    radiograph = radiograph_of(region, study) or _refused_radiograph(region, study)
-    if region.status == "rejected" and region.reject is not None:
-        parts.append(f'<p class="refusal"><strong>Rejected ({clean(region.reject.code)}).</strong> '
-                     f"{_foreign(region.reject.message)}{_distrust(region)}</p>")  # fmt: skip
-    if radiograph is None:
-        parts.append(f'<div class="absent">{_absent(name, region)}</div>')
-    else:
+    reject, parts = region.reject, [f'<article class="region" aria-labelledby="{name}-title">', _heading(name, region)]
+    if region.status == "rejected" and reject is not None:
+        distrust = " <strong>The points shown are not to be trusted.</strong>" if region.untrusted_points else ""
+        message = f"{_foreign(reject.message)}{distrust}"
+        parts.append(f'<p class="refusal"><strong>Rejected ({clean(reject.code)}).</strong> {message}</p>')
+    radiograph = radiograph_of(region, study)
+    if radiograph is None and reject is not None and reject.source:  # rejected before any network saw it
+        radiograph = next((image for image in study.radiographs if image.source == reject.source), None)
+    if radiograph is not None:
         parts.append(_figure(name, region, radiograph, report.bundle.rules))
+    else:
+        missing = f"Missing: the study holds no {name} radiograph."
+        text = missing if region.status == "missing" else "There is no picture to show."
+        parts.append(f'<div class="absent">{text}</div>')
     if region.discs:
         parts.append(corner_table(name, region, grades_before(report)))
     return "\n".join([*parts, "</article>"])
 
 
-def _distrust(region: RegionReport) -> str:
-    return " <strong>The points shown are not to be trusted.</strong>" if region.untrusted_points else ""
-
-
-def _refused_radiograph(region: RegionReport, study: Study) -> Radiograph | None:
-    """Return the radiograph that was rejected by its header or size, before any network saw it."""
-    source = region.reject and region.reject.source
-    return next((image for image in study.radiographs if source and image.source == source), None)
-
-
 def _heading(name: Region, region: RegionReport) -> str:
-    low, high = region.range
-    if region.status == "scored" and region.total is not None:
-        amount = f"{region.total:.4g} <small>of {REGION_MAX}</small>"
-        amount += f" <small>range {low}&ndash;{high}, {region.missing} of 12 imputed</small>" if region.missing else ""
-    elif region.status == "scored":
-        amount = f"no total <small>range {low}&ndash;{high}, {region.missing} of 12 missing</small>"
-    else:
-        amount = region.status
+    missing = f"range {region.range[0]}&ndash;{region.range[1]}, {region.missing} of 12"
+    amount: str = region.status
+    if amount == "scored" and region.total is not None:
+        imputed = f" <small>{missing} imputed</small>" if region.missing else ""
+        amount = f"{region.total:.4g} <small>of {REGION_MAX}</small>{imputed}"
+    elif amount == "scored":
+        amount = f"no total <small>{missing} missing</small>"
     return f'<h2 id="{name}-title">{name.capitalize()} <span class="amount">{amount}</span></h2>'
-
-
-def _absent(name: Region, region: RegionReport) -> str:
-    if region.status == "missing":
-        return f"Missing: the study holds no {name} radiograph."
-    return "There is no picture to show."
 
 
 def _figure(name: Region, region: RegionReport, radiograph: Radiograph, rules: BundleRules | None) -> str:
@@ -295,12 +277,4 @@ def _timings(report: StudyReport) -> str:
     return (
         f"<table><caption>Milliseconds from files to report{budget}</caption><thead><tr>{heads}</tr></thead>"
         f"<tbody><tr>{cells}</tr></tbody></table>"
-    )
-
-
-def _footer(report: StudyReport) -> str:
-    return (
-        "mSASSS: 24 anterior vertebral corners, each 0 to 3 (Creemers et al. 2005). Pictures are 8-bit and "
-        "compressed, only for orientation; read the original radiographs. Text that is burned into a radiograph stays "
-        "in its picture."
     )

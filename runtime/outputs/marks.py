@@ -1,4 +1,4 @@
-"""Marks on a radiograph, in its pixels: crops, points, badges of grades, names of levels.
+"""Marks on a radiograph, in its pixels: crops, points, badges of grades, names of levels; and its own grey.
 
 Every picture of a result (PNG, page, presentation state) takes its marks from here, so that all show the same.
 """
@@ -17,7 +17,7 @@ from spinescore.runtime.reading.orientation import to_source, to_upright
 from spinescore.runtime.scoring.geometry import crop_outline, facing_of, forward
 from spinescore.runtime.scoring.msasss import MAX_GRADE
 from spinescore.runtime.scoring.report import BundleRules, CornerReport, DiscReport, RegionReport, UntrustedPoints
-from spinescore.runtime.study import Turn
+from spinescore.runtime.study import Radiograph, Turn
 
 __all__ = [
     "COLOURS",
@@ -28,6 +28,7 @@ __all__ = [
     "badge_radius",
     "disc_marks",
     "disc_spacing",
+    "shown_grey",
     "untrusted_marks",
 ]
 
@@ -100,70 +101,46 @@ def disc_marks(region: RegionReport, rules: BundleRules | None) -> tuple[DiscMar
 
     `rules` are those of the report's bundle, from which the crops follow; without them there are no crops.
     """
-    outlines = _outlines(region, rules)
-    pairs = [(disc, outline) for disc, outline in zip(region.discs, outlines, strict=True) if disc.confidence > 0]
-    if not pairs:
-        return ()
-    discs = [disc for disc, _ in pairs]
-    places = _Places(_behind(region, discs), to_source(np.array([0.0, -1.0]), _turn(region)), _size(region))
-    return tuple(_marks(disc, outline, disc_spacing(discs), places) for disc, outline in pairs)
+    outlines = zip(region.discs, _outlines(region, rules), strict=True)
+    return _marks(region, [(disc, outline) for disc, outline in outlines if disc.confidence > 0])
 
 
 def untrusted_marks(region: RegionReport) -> tuple[DiscMarks, ...]:
     """Return the points and levels of a rejected region, from above."""
-    discs, size, marks = region.untrusted_points, _size(region), []
-    for disc in discs:
-        centre, anterior = np.array(disc.centre_px, np.float64), np.array(disc.anterior_px, np.float64)
-        label = _inside(centre + _behind(region, discs), size, 0.35 * disc_spacing(discs))
-        marks.append(DiscMarks(disc, centre, anterior, label, (), None))
-    return tuple(marks)
+    return _marks(region, [(disc, None) for disc in region.untrusted_points])
 
 
-@dataclass(frozen=True, eq=False)
-class _Places:
-    """Two directions for all discs of a region: from a centre to its level's name, and up. `size`: columns, rows."""
-
-    behind: Point
-    above: Point
-    size: tuple[int, int] | None
-
-
-def _turn(region: RegionReport) -> Turn:
-    return 0 if region.radiograph is None else region.radiograph.turn_deg
-
-
-def _behind(region: RegionReport, discs: Sequence[DiscReport | UntrustedPoints]) -> Point:
-    """Return the vector from a disc's centre to its level's name."""
-    turn_deg = _turn(region)
-    points = np.array([[disc.centre_px, disc.anterior_px] for disc in discs], np.float64)
-    centre, anterior = to_upright(points, turn_deg).swapaxes(0, 1)
-    return to_source(np.array([-1.1 * forward(facing_of(centre, anterior)) * disc_spacing(discs), 0.0]), turn_deg)
-
-
-def _size(region: RegionReport) -> tuple[int, int] | None:
-    return None if region.radiograph is None else (region.radiograph.columns, region.radiograph.rows)
-
-
-def _marks(disc: DiscReport, crop: Point | None, spacing: float, places: _Places) -> DiscMarks:
-    """Return a disc's marks.
+def _marks(
+    region: RegionReport, outlined: Sequence[tuple[DiscReport | UntrustedPoints, Point | None]]
+) -> tuple[DiscMarks, ...]:
+    """Return the marks of discs.
 
     Badges stand a quarter of the discs' spacing above and below the disc's axis, in front of the anterior point.
     """
-    centre, anterior = np.array(disc.centre_px, np.float64), np.array(disc.anterior_px, np.float64)
-    axis = anterior - centre
-    length = max(float(np.linalg.norm(axis)), 1e-6)
-    along = np.array([-axis[1], axis[0]]) / length
-    up = along if along @ places.above > 0 else -along
-    upper, lower = (
-        Badge(
-            corner,
-            anterior + 0.1 * spacing * side,
-            _inside(anterior + 0.75 * axis + 0.25 * spacing * side, places.size, 0.2 * spacing),
+    if not outlined:
+        return ()
+    image, spacing = region.radiograph, disc_spacing([disc for disc, _ in outlined])
+    size = None if image is None else (image.columns, image.rows)
+    turn_deg: Turn = 0 if image is None else image.turn_deg
+    points = np.array([[disc.centre_px, disc.anterior_px] for disc, _ in outlined], np.float64)
+    facing = facing_of(*to_upright(points, turn_deg).swapaxes(0, 1))
+    behind = to_source(np.array([-1.1 * forward(facing) * spacing, 0.0]), turn_deg)
+    above, marks = to_source(np.array([0.0, -1.0]), turn_deg), []
+    for (disc, crop), (centre, anterior) in zip(outlined, points, strict=True):
+        axis = anterior - centre
+        along = np.array([-axis[1], axis[0]]) / max(float(np.linalg.norm(axis)), 1e-6)
+        up = along if along @ above > 0 else -along
+        badges = tuple(
+            Badge(
+                corner,
+                anterior + 0.1 * spacing * side,
+                _inside(anterior + 0.75 * axis + 0.25 * spacing * side, size, 0.2 * spacing),
+            )
+            for corner, side in zip(disc.corners if isinstance(disc, DiscReport) else (), (up, -up), strict=False)
         )
-        for corner, side in zip(disc.corners, (up, -up), strict=True)
-    )
-    label = _inside(centre + places.behind, places.size, 0.35 * spacing)
-    return DiscMarks(disc, centre, anterior, label, (upper, lower), crop)
+        label = _inside(centre + behind, size, 0.35 * spacing)
+        marks.append(DiscMarks(disc, centre, anterior, label, badges, crop))
+    return tuple(marks)
 
 
 def _inside(point: Point, size: tuple[int, int] | None, margin: float) -> Point:
@@ -185,3 +162,13 @@ def _outlines(region: RegionReport, rules: BundleRules | None) -> list[Point | N
     spec = CropSpec(rules.crop_px, rules.crop_unit, rules.crop_extent, rules.crop_anterior)
     rois: list[Any] = list(crops(points, view, spec).reshape(-1))
     return [crop_outline(roi, rules.crop_px) if roi["source"] >= 0 else None for roi in rois]
+
+
+def shown_grey(radiograph: Radiograph, height_px: int) -> tuple[NDArray[np.uint8], float]:
+    """Return the radiograph for display (H x W, uint8), at most `height_px` high, and its scale."""
+    import cv2
+
+    grey = (radiograph.table * 255.0 + 0.5).astype(np.uint8)[radiograph.pixels.astype(np.int32) - radiograph.stored_min]
+    scale = min(1.0, height_px / radiograph.rows)
+    size = max(1, round(radiograph.columns * scale)), max(1, round(radiograph.rows * scale))
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8), scale

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +22,7 @@ from spinescore.runtime.outputs.marks import (
     DiscMarks,
     badge_radius,
     disc_marks,
+    shown_grey,
     untrusted_marks,
 )
 from spinescore.runtime.outputs.words import grade_digit
@@ -28,9 +30,10 @@ from spinescore.runtime.scoring.report import BundleRules, RegionReport
 from spinescore.runtime.study import Radiograph
 from spinescore.runtime.text import one_line
 
-__all__ = ["draw_overlay", "draw_untrusted", "shown_grey"]
+__all__ = ["draw_overlay", "draw_untrusted"]
 
 Image = NDArray[np.uint8]
+Point = NDArray[np.floating[Any]]  # x, y
 Colour = tuple[int, int, int]  # blue, green, red
 
 _HEIGHT_PX = 1000  # of the drawn radiograph; a smaller one is not enlarged
@@ -43,7 +46,6 @@ _WHITE: Colour = (255, 255, 255)
 _BLACK: Colour = (0, 0, 0)
 _CAUTION: Colour = (0, 159, 230)
 _SQUARE: Colour = (115, 158, 0)
-
 _NOT_SCORED: Colour = (170, 170, 170)
 
 
@@ -67,7 +69,7 @@ def draw_overlay(
     radius = int(np.clip(badge_radius(discs) * scale, 7, 13))
     for marks in discs:
         if marks.crop is not None:
-            _polygon(picture, _scaled(marks.crop, scale))
+            cv2.polylines(picture, [_fixed(_scaled(marks.crop, scale))], True, _SQUARE, 1, cv2.LINE_AA, 4)
     for marks in discs:
         _points(picture, marks, scale)
     for marks in discs:
@@ -85,16 +87,6 @@ def draw_untrusted(radiograph: Radiograph, region: RegionReport, title: str, int
     why = REJECT_CODES.get(region.reject.code, "") if region.reject else ""  # the message names the file
     lines = f"Not scored. The points shown are not to be trusted. {why} {intended_use}"
     return np.vstack([_header(title, lines, picture.shape[1]), picture])
-
-
-def shown_grey(radiograph: Radiograph, height_px: int) -> tuple[Image, float]:
-    """Return the radiograph for display (H x W, uint8), at most `height_px` high, and its scale."""
-    import cv2
-
-    grey = (radiograph.table * 255.0 + 0.5).astype(np.uint8)[radiograph.pixels.astype(np.int32) - radiograph.stored_min]
-    scale = min(1.0, height_px / radiograph.rows)
-    size = max(1, round(radiograph.columns * scale)), max(1, round(radiograph.rows * scale))
-    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8), scale
 
 
 def _radiograph(radiograph: Radiograph) -> tuple[Image, float]:
@@ -132,32 +124,29 @@ def _grades(picture: Image, marks: DiscMarks, scale: float, radius: int) -> None
             _star(picture, centre + np.array([1.1, -1.1]) * radius)
 
 
-def _badge(picture: Image, centre: NDArray[np.floating], radius: int, grade: int | None) -> None:
+def _badge(picture: Image, centre: Point, radius: int, grade: int | None) -> None:
     shape = SHAPES.get(grade)
     for size, colour in ((radius + 1.5, _BLACK), (radius, _colour(grade))):
         if shape is None:
             _disc(picture, centre, size, colour)
         else:
-            _filled(picture, np.asarray(centre) + size * np.array(shape), colour)
-    if grade is None:
-        _broken_edge(picture, centre, radius)
+            cv2.fillPoly(picture, [_fixed(centre + size * np.array(shape))], colour, cv2.LINE_AA, 4)
+    edge = round((radius + 1) * 16)
+    for start in range(0, 360, 60) if grade is None else ():  # a broken edge
+        cv2.ellipse(picture, _fixed(centre), (edge, edge), 0, start, start + 30, _NOT_SCORED, 2, cv2.LINE_AA, 4)
     _text(picture, grade_digit(grade), centre, radius / 22, _BLACK, centred=True)
 
 
-def _star(picture: Image, centre: NDArray[np.floating]) -> None:
+def _star(picture: Image, centre: Point) -> None:
     """Draw an asterisk of lines, because the font has a small one that stands high."""
-    import cv2
-
-    halves = [5 * np.array([np.sin(angle), np.cos(angle)]) for angle in (0.0, np.pi / 3, 2 * np.pi / 3)]
     for width, shade in ((4, _BLACK), (2, _WHITE)):
-        for half in halves:
+        for angle in (0.0, np.pi / 3, 2 * np.pi / 3):
+            half = 5 * np.array([np.sin(angle), np.cos(angle)])
             cv2.line(picture, _fixed(centre - half), _fixed(centre + half), shade, width, cv2.LINE_AA, 4)
 
 
-def _label(picture: Image, text: str, centre: NDArray[np.floating]) -> None:
+def _label(picture: Image, text: str, centre: Point) -> None:
     """Draw text on a black plate, so that it is readable on bone and on air."""
-    import cv2
-
     x, y = round(float(centre[0])), round(float(centre[1]))
     half = _text_width(text, 0.42) // 2 + 3
     cv2.rectangle(picture, (x - half, y - 8), (x + half, y + 8), _BLACK, cv2.FILLED)
@@ -185,8 +174,7 @@ def _legend(width: int, by_reader: bool) -> Image:
             x, y = _MARGIN_PX, y + _LINE_PX + 4
         places.append((x, y, grade, meaning))
         x += needed
-    if by_reader:
-        y += _LINE_PX + 4
+    y += _LINE_PX + 4 if by_reader else 0
     strip: Image = np.zeros((y + _LINE_PX, width, 3), np.uint8)
     if by_reader:
         _star(strip, np.array([_MARGIN_PX + 9.0, y]))
@@ -208,63 +196,26 @@ def _wrapped(text: str, size: float, width: int) -> list[str]:
     return lines
 
 
-# OpenCV draws at integer coordinates; with `shift` they are in 1/16 pixel.
+def _fixed(points: Any) -> Any:
+    """Return points in 1/16 pixel, as OpenCV takes them with `shift` 4; far ones are moved to where it can count."""
+    return np.round(np.clip(np.asarray(points, np.float64), -_FAR_PX, _FAR_PX) * 16).astype(np.int32)
 
 
-def _fixed(point: NDArray[np.floating]) -> tuple[int, int]:
-    """Return a point in 1/16 pixel; a point far outside of any picture is moved to where OpenCV can count."""
-    x, y = np.clip(np.asarray(point, np.float64), -_FAR_PX, _FAR_PX).tolist()
-    return round(x * 16), round(y * 16)
-
-
-def _disc(picture: Image, centre: NDArray[np.floating], radius: float, colour: Colour) -> None:
-    import cv2
-
+def _disc(picture: Image, centre: Point, radius: float, colour: Colour) -> None:
     cv2.circle(picture, _fixed(centre), round(radius * 16), colour, cv2.FILLED, cv2.LINE_AA, 4)
 
 
-def _filled(picture: Image, corners: NDArray[np.floating], colour: Colour) -> None:
-    import cv2
-
-    cv2.fillPoly(picture, [np.array([_fixed(corner) for corner in corners], np.int32)], colour, cv2.LINE_AA, 4)
-
-
-def _broken_edge(picture: Image, centre: NDArray[np.floating], radius: float) -> None:
-    import cv2
-
-    size = (round((radius + 1) * 16), round((radius + 1) * 16))
-    for start in range(0, 360, 60):
-        cv2.ellipse(picture, _fixed(centre), size, 0, start, start + 30, _NOT_SCORED, 2, cv2.LINE_AA, 4)
-
-
-def _line(
-    picture: Image, start: NDArray[np.floating], end: NDArray[np.floating], colour: Colour, thickness: int = 1
-) -> None:
-    import cv2
-
+def _line(picture: Image, start: Point, end: Point, colour: Colour, thickness: int = 1) -> None:
     for width, shade in ((thickness + 2, _BLACK), (thickness, colour)):  # a dark edge keeps the line visible on bone
         cv2.line(picture, _fixed(start), _fixed(end), shade, width, cv2.LINE_AA, 4)
 
 
-def _polygon(picture: Image, corners: NDArray[np.floating]) -> None:
-    import cv2
-
-    points = np.round(np.clip(corners, -_FAR_PX, _FAR_PX) * 16).astype(np.int32)
-    cv2.polylines(picture, [points], True, _SQUARE, 1, cv2.LINE_AA, 4)
-
-
 def _text_width(text: str, size: float) -> int:
-    import cv2
-
     return int(cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)[0][0])
 
 
-def _text(
-    picture: Image, text: str, place: NDArray[np.floating], size: float, colour: Colour, centred: bool = False
-) -> None:
+def _text(picture: Image, text: str, place: Point, size: float, colour: Colour, centred: bool = False) -> None:
     """Draw text; `place` is its lower left end, or its middle if `centred`."""
-    import cv2
-
     font = cv2.FONT_HERSHEY_SIMPLEX
     width, height = cv2.getTextSize(text, font, size, 1)[0]
     x, y = (place[0] - width / 2, place[1] + height / 2) if centred else (place[0], place[1])

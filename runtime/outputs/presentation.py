@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from spinescore.runtime.outputs.corrections import BY_READER, STAR, has_marks, marked_level, star_of
 from spinescore.runtime.outputs.dicomobjects import highdicom, objects_by_region
 from spinescore.runtime.outputs.groups import HALF_PIXEL
-from spinescore.runtime.outputs.marks import Badge, DiscMarks, badge_radius, disc_marks
+from spinescore.runtime.outputs.marks import DiscMarks, badge_radius, disc_marks
 from spinescore.runtime.outputs.words import NOTICE, grade_digit, region_title
 from spinescore.runtime.reading.display import Display, Rescale, Window
 from spinescore.runtime.reading.shutter import (
@@ -43,11 +43,6 @@ __all__ = ["presentation_states"]
 _SAME = 1e-4  # of the grey scale: a smaller difference between two tables does not count
 _LARGEST = 1e9  # a rescale with a larger number is not taken over
 _AS_STORED, _ANY_WINDOW = Rescale(1.0, 0.0), Window(0.5, 1.0, "LINEAR")  # the window is replaced by a curve
-_LAYERS = (  # name, description, recommended colour (CIELab)
-    ("CROPS", "What the grader saw", (57, -41, 13)),
-    ("POINTS", "Centre and anterior point of each disc", (100, 0, 0)),
-    ("GRADES", "mSASSS grade of each corner, ? where it has none", (71, 17, 75)),
-)
 
 
 def presentation_states(study: StudyInput, report: StudyReport, *, created: datetime | None = None) -> list[Dataset]:
@@ -91,42 +86,30 @@ def presentation_states(study: StudyInput, report: StudyReport, *, created: date
 
 def _graphics(marks: tuple[DiscMarks, ...], source: Dataset, title: str) -> tuple[list[Any], list[Any]]:
     """Return the graphic layers, and an annotation for each layer that is not empty."""
-    pr = highdicom().pr
-    canvas, radius = _Canvas(source.Columns, source.Rows), badge_radius(marks)
-    heading = pr.TextObject(
-        f"{title}\r\n{NOTICE}{_key(marks)}", "DISPLAY", (0.01, 0.01, 0.6, 0.08), text_justification="LEFT"
+    pr, canvas, radius = highdicom().pr, _Canvas(source.Columns, source.Rows), badge_radius(marks)
+    key = f" {STAR} {BY_READER}" if has_marks(mark.disc for mark in marks) else ""
+    place = (0.01, 0.01, 0.6, 0.08)
+    heading = pr.TextObject(f"{title}\r\n{NOTICE}{key}", "DISPLAY", place, text_justification="LEFT")
+    crops = [outline for mark in marks for outline in canvas.outline(mark.crop)]
+    points = [point for mark in marks for point in canvas.points(mark.centre, mark.anterior)]
+    levels = [canvas.text(marked_level(mark.disc), mark.label, radius) for mark in marks]
+    grades = [
+        canvas.text(grade_digit(badge.corner.grade) + star_of(badge.corner), badge.centre, radius)
+        for mark in marks
+        for badge in mark.badges
+    ]
+    drawn: tuple[tuple[str, str, tuple[int, int, int], list[Any], list[Any]], ...] = (  # with a colour in CIELab
+        ("CROPS", "What the grader saw", (57, -41, 13), crops, []),
+        ("POINTS", "Centre and anterior point of each disc", (100, 0, 0), points, levels),
+        ("GRADES", "mSASSS grade of each corner, ? where it has none", (71, 17, 75), [], [heading, *grades]),
     )
-    badges = [badge for mark in marks for badge in mark.badges]
-    drawn: dict[str, tuple[list[Any], list[Any]]] = {  # layer -> graphic objects, text objects
-        "CROPS": ([outline for mark in marks for outline in canvas.outline(mark.crop)], []),
-        "POINTS": (
-            [point for mark in marks for point in canvas.points(mark.centre, mark.anterior)],
-            [canvas.text(marked_level(mark.disc), mark.label, radius) for mark in marks],
-        ),
-        "GRADES": (
-            [],
-            [heading, *(canvas.text(_digit(badge), badge.centre, radius) for badge in badges)],
-        ),
-    }
     layers, annotations = [], []
-    for order, (name, description, colour) in enumerate(_LAYERS, 1):
-        layer = pr.GraphicLayer(name, order, description, highdicom().color.CIELabColor(*colour))
-        layers.append(layer)
-        graphics, texts = drawn[name]
+    for order, (name, description, colour, graphics, texts) in enumerate(drawn, 1):
+        layers.append(pr.GraphicLayer(name, order, description, highdicom().color.CIELabColor(*colour)))
         if graphics or texts:
-            annotations.append(
-                pr.GraphicAnnotation([source], layer, graphic_objects=graphics or None, text_objects=texts or None)
-            )
+            shown = {"graphic_objects": graphics or None, "text_objects": texts or None}
+            annotations.append(pr.GraphicAnnotation([source], layers[-1], **shown))
     return layers, annotations
-
-
-def _key(marks: tuple[DiscMarks, ...]) -> str:
-    """Return the meaning of the asterisk, if there is one."""
-    return f" {STAR} {BY_READER}" if has_marks(mark.disc for mark in marks) else ""
-
-
-def _digit(badge: Badge) -> str:
-    return grade_digit(badge.corner.grade) + star_of(badge.corner)
 
 
 class _Canvas:
@@ -172,17 +155,15 @@ def _display(radiograph: Radiograph) -> tuple[Display, bool]:
     from spinescore.runtime.reading.greyscale import header_table
 
     bits = radiograph.table.size.bit_length() - 1
-    display, first = header_table(
-        radiograph.header, bits, radiograph.stored_min, radiograph.padding, radiograph.occluded
-    )
+    image = radiograph
+    display, first = header_table(image.header, bits, image.stored_min, image.padding, image.occluded)
     modality, voi = display.modality, display.voi
-    plain = isinstance(voi, Window) and voi.width >= 1 and display.presentation is None
-    plain &= modality is None or (
-        isinstance(modality, Rescale) and max(abs(modality.slope), abs(modality.intercept)) <= _LARGEST
-    )
-    if first is None or not radiograph.has_window or not plain:
-        return display, False
-    return display, bool(np.abs(first - radiograph.table).max() < _SAME)
+    plain = isinstance(voi, Window) and voi.width >= 1 and display.presentation is None and radiograph.has_window
+    if isinstance(modality, Rescale):
+        plain &= max(abs(modality.slope), abs(modality.intercept)) <= _LARGEST
+    plain &= modality is None or isinstance(modality, Rescale)
+    same = plain and first is not None and np.abs(first - radiograph.table).max() < _SAME
+    return display, bool(same)
 
 
 def _grey_scale(display: Display, plain: bool, header: Dataset) -> dict[str, Any]:
@@ -193,20 +174,13 @@ def _grey_scale(display: Display, plain: bool, header: Dataset) -> dict[str, Any
     hd = highdicom()
     rescale = display.modality if plain and isinstance(display.modality, Rescale) else _AS_STORED
     window = display.voi if plain and isinstance(display.voi, Window) else _ANY_WINDOW
+    shape = "INVERSE" if display.inverted else "IDENTITY"
+    kind = text(header, "RescaleType") or "US"
+    shown = hd.pr.SoftcopyVOILUTTransformation(window.center, window.width, voi_lut_function=window.function)
     return {
-        "presentation_lut_transformation": hd.PresentationLUTTransformation(
-            "INVERSE" if display.inverted else "IDENTITY"
-        ),
-        "modality_lut_transformation": hd.ModalityLUTTransformation(
-            rescale_intercept=rescale.intercept,
-            rescale_slope=rescale.slope,
-            rescale_type=text(header, "RescaleType") or "US",
-        ),
-        "voi_lut_transformations": [
-            hd.pr.SoftcopyVOILUTTransformation(
-                window_center=window.center, window_width=window.width, voi_lut_function=window.function
-            )
-        ],
+        "presentation_lut_transformation": hd.PresentationLUTTransformation(shape),
+        "modality_lut_transformation": hd.ModalityLUTTransformation(rescale.intercept, rescale.slope, kind),
+        "voi_lut_transformations": [shown],
     }
 
 

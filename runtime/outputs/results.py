@@ -11,22 +11,19 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from spinescore.runtime.arguments import check_kind, check_path, shown
 from spinescore.runtime.errors import OutputError
-from spinescore.runtime.files import write_atomic
-from spinescore.runtime.outputs.formats import DEFAULT_FORMATS, FORMATS, ResultFormat, Writer
+from spinescore.runtime.outputs.formats import DEFAULT_FORMATS, FORMATS, Content, ResultFormat, write_file
+from spinescore.runtime.outputs.rows import Row, csv_text
 from spinescore.runtime.outputs.source import study_of
 from spinescore.runtime.scoring.intake import StudyInput
-from spinescore.runtime.study import REGIONS, Study
+from spinescore.runtime.scoring.report import StudyReport
+from spinescore.runtime.study import REGIONS
 from spinescore.runtime.text import brief
-
-if TYPE_CHECKING:
-    from spinescore.runtime.outputs.rows import Row
-    from spinescore.runtime.scoring.report import StudyReport
 
 __all__ = ["check_formats", "remove_results", "result_folders", "write_results", "write_rows"]
 
@@ -40,7 +37,20 @@ def check_formats(formats: Iterable[str], anonymous: bool = False) -> list[Resul
     Raises TypeError and ValueError for anything but names of formats, and OutputError if a format needs a missing
     library, or names the patient although the results are `anonymous`.
     """
-    names = _names(formats)
+    if isinstance(formats, str):
+        raise ValueError(f"formats takes names of formats, such as {_EXAMPLE}, got the text {formats!r}")
+    given: object = formats  # whatever its type says
+    if not isinstance(given, Iterable):
+        default = ", ".join(DEFAULT_FORMATS)
+        raise TypeError(
+            f"formats takes names of formats, such as {_EXAMPLE}, got {shown(formats)}; leave it out for {default}"
+        )
+    names = list(formats)  # an iterator can be read only once
+    if not names and not isinstance(formats, Collection):
+        raise ValueError(
+            f"formats is an iterator with nothing left in it, so that nothing would be written; give a list of names, "
+            f"such as {_EXAMPLE}"
+        )
     unknown = [name for name in names if name not in FORMATS]
     if unknown:
         raise ValueError(f"formats: there is no format {unknown[0]!r}; the formats are {', '.join(FORMATS)}")
@@ -57,24 +67,6 @@ def check_formats(formats: Iterable[str], anonymous: bool = False) -> list[Resul
                 f'the format {name} is made with {library}, which is missing: pip install "spinescore[results]"'
             )
     return chosen
-
-
-def _names(formats: object) -> list[str]:
-    """Return the names as a list, since an iterator can be read only once."""
-    if isinstance(formats, str):
-        raise ValueError(f"formats takes names of formats, such as {_EXAMPLE}, got the text {formats!r}")
-    if not isinstance(formats, Iterable):
-        default = ", ".join(DEFAULT_FORMATS)
-        raise TypeError(
-            f"formats takes names of formats, such as {_EXAMPLE}, got {shown(formats)}; leave it out for {default}"
-        )
-    names = list(formats)
-    if not names and not isinstance(formats, Collection):
-        raise ValueError(
-            f"formats is an iterator with nothing left in it, so that nothing would be written; give a list of names, "
-            f"such as {_EXAMPLE}"
-        )
-    return names
 
 
 def result_folders(out: Path, count: int, name: str = "study", files: Iterable[str] = _FILES) -> list[Path]:
@@ -125,44 +117,37 @@ def write_results(
     check_kind("created", created, datetime, optional=True)
     check_path("folder", folder)
     scored_study, place = study_of(study, report), Path(folder)
-    files, faults, cause = _make_files(chosen, scored_study, report, created)
+    files: dict[str, Content] = {}
+    faults: list[str] = []
+    cause: Exception | None = None
+    for name in chosen:
+        try:
+            files |= FORMATS[name].files(scored_study, report, created)
+        except OutputError as error:  # noqa: PERF203  # the other formats do not depend on this one
+            faults.append(f"{name}: {error}")
+        except Exception as error:  # an error of a library, or ours
+            faults.append(f"{name}: {_unexpected(error)}")
+            cause = error
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{place} cannot be made ({error.strerror}): name another folder") from error
     for stale in sorted(_FILES - set(files)):
         faults += _faults(place / stale, _remove)
-    for file, write in files.items():
-        faults += _write(place / file, write)
+    for file, content in files.items():
+        if failed := _faults(place / file, partial(write_file, content=content)):
+            faults += failed
+            with suppress(OSError):
+                _remove(place / file)  # the earlier file
     if faults:
         raise OutputError("; ".join(faults)) from cause
     return [place / file for file in files]
 
 
-def _make_files(
-    formats: Sequence[ResultFormat], study: Study, report: StudyReport, created: datetime | None
-) -> tuple[dict[str, Writer], list[str], Exception | None]:
-    """Return the files of all formats, a message for each format that cannot be made, and the last unexpected error."""
-    files: dict[str, Writer] = {}
-    faults: list[str] = []
-    cause: Exception | None = None
-    for name in formats:
-        try:
-            files.update(list(FORMATS[name].make(study, report, created)))
-        except OutputError as error:  # noqa: PERF203  # the other formats do not depend on this one
-            faults.append(f"{name}: {error}")
-        except Exception as error:  # an error of a library, or ours
-            faults.append(f"{name}: {_unexpected(error)}")
-            cause = error
-    return files, faults, cause
-
-
 def write_rows(folder: Path, studies: Sequence[StudyReport | Row]) -> Path:
     """Write a table of several studies, given as reports or rows. Raises OutputError if it cannot be written."""
-    from spinescore.runtime.outputs.rows import csv_text
-
     path, text = folder / FORMATS["csv"].file, csv_text(studies)
-    if faults := _faults(path, lambda path: write_atomic(path, text)):
+    if faults := _faults(path, partial(write_file, content=text)):
         raise OutputError(*faults)
     return path
 
@@ -177,24 +162,14 @@ def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _write(path: Path, write: Writer) -> list[str]:
-    """Write a file and return what went wrong. If it cannot be written, the earlier file is removed."""
-    if faults := _faults(path, write):
-        with suppress(OSError):
-            _remove(path)
-    return faults
-
-
 def _faults(path: Path, step: Callable[[Path], object]) -> list[str]:
     """Do a step with a file; return a message if it fails."""
     try:
         step(path)
     except OSError as error:
         what = "is of an earlier report and cannot be removed" if step is _remove else "cannot be written"
-        reason = error.strerror or type(error).__name__
-        advice = (
-            "free space there" if error.errno == errno.ENOSPC else "close what holds it open, let this user write there"
-        )
+        full, reason = error.errno == errno.ENOSPC, error.strerror or type(error).__name__
+        advice = "free space there" if full else "close what holds it open, let this user write there"
         return [f"{path} {what} ({reason}): {advice}, or name another folder"]
     except OutputError as error:
         return [str(error)]

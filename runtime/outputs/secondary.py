@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spinescore.runtime.outputs.dicomobjects import highdicom, objects_by_region
-from spinescore.runtime.outputs.overlay import draw_overlay
 from spinescore.runtime.outputs.source import IDENTITY, LOSSY, copy_elements
 from spinescore.runtime.outputs.words import NOTICE, note_of, region_title
 from spinescore.runtime.scoring.intake import StudyInput
@@ -40,6 +39,8 @@ def secondary_captures(study: StudyInput, report: StudyReport, *, created: datet
     radiograph has no header that a result can refer to.
     """
 
+    from spinescore.runtime.outputs.overlay import draw_overlay  # loads OpenCV
+
     def capture(
         radiograph: Radiograph, name: Region, region: RegionReport, source: Dataset, shared: dict[str, Any]
     ) -> Dataset:
@@ -65,14 +66,11 @@ def _describe(capture: Dataset, source: Dataset) -> None:
     """Set the identity, the reference to the radiograph, and the kind of picture (PS3.3 C.7.6.1, C.8.6.2)."""
     from pydicom.dataset import Dataset
 
-    copy_elements(source, capture, IDENTITY)
+    lossy = source.get("LossyImageCompression") == "01"  # an image stays lossy for ever (C.7.6.1.1.5)
+    copy_elements(source, capture, (*IDENTITY, *(LOSSY if lossy else ())))
     reference = Dataset()
-    reference.ReferencedSOPClassUID = source.SOPClassUID
-    reference.ReferencedSOPInstanceUID = source.SOPInstanceUID
+    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = source.SOPClassUID, source.SOPInstanceUID
     capture.SourceImageSequence = [reference]
-    capture.ConversionType = "WSD"
-    capture.BurnedInAnnotation = "YES"
+    capture.ConversionType, capture.BurnedInAnnotation = "WSD", "YES"
     capture.DerivationDescription = f"Overlay of mSASSS grades. {NOTICE}"
     capture.PatientOrientation = source.PatientOrientation
-    if source.get("LossyImageCompression") == "01":  # an image stays lossy for ever (C.7.6.1.1.5)
-        copy_elements(source, capture, LOSSY)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from spinescore.runtime.arguments import shown
@@ -89,9 +89,8 @@ def study_of(study: StudyInput, report: StudyReport) -> Study:
             continue
         radiograph = radiograph_of(region, checked)
         if radiograph is None:
-            raise OutputError(
-                f"the radiograph of the {name} region is not in the study; give the study that was scored"
-            )
+            text = f"the radiograph of the {name} region is not in the study"
+            raise OutputError(f"{text}; give the study that was scored")
         if not has_scored_pixels(radiograph, region.radiograph):
             raise OutputError(
                 f"the pixels of the {name} radiograph {radiograph.source} are not those that the report was made "
@@ -117,18 +116,19 @@ def radiograph_of(region: RegionReport, study: Study) -> Radiograph | None:
     return images[0] if images else None
 
 
-def scored_radiographs(study: Study, report: StudyReport) -> Iterator[tuple[Region, Radiograph, RegionReport]]:
-    """Yield each scored region: its name, its radiograph and its report. Call `study_of` first."""
-    for name, region in report.regions.items():
-        if region.status == "scored" and (radiograph := radiograph_of(region, study)) is not None:
-            yield name, radiograph, region
+def scored_radiographs(study: Study, report: StudyReport) -> list[tuple[Region, Radiograph, RegionReport]]:
+    """Return each scored region: its name, its radiograph and its report. Call `study_of` first."""
+    return [seen for seen in _with_radiographs(study, report) if seen[2].status == "scored"]
 
 
-def untrusted_radiographs(study: Study, report: StudyReport) -> Iterator[tuple[Region, Radiograph, RegionReport]]:
-    """Yield each rejected region that has points: its name, its radiograph and its report."""
-    for name, region in report.regions.items():
-        if region.untrusted_points and (radiograph := radiograph_of(region, study)) is not None:
-            yield name, radiograph, region
+def untrusted_radiographs(study: Study, report: StudyReport) -> list[tuple[Region, Radiograph, RegionReport]]:
+    """Return each rejected region that has points: its name, its radiograph and its report."""
+    return [seen for seen in _with_radiographs(study, report) if seen[2].untrusted_points]
+
+
+def _with_radiographs(study: Study, report: StudyReport) -> list[tuple[Region, Radiograph, RegionReport]]:
+    images = {name: radiograph_of(region, study) for name, region in report.regions.items()}
+    return [(name, image, report.regions[name]) for name, image in images.items() if image is not None]
 
 
 def check_references(report: StudyReport) -> None:

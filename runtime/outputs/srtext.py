@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spinescore.runtime.outputs.codes import PRIVATE_SCHEME
 from spinescore.runtime.outputs.corrections import BY_READER, STAR
@@ -43,21 +43,20 @@ def _items(item: Dataset) -> Iterator[Dataset]:
         yield from _items(one)
 
 
+def _concept(item: Dataset) -> Any:
+    """Return the name of an item, which is empty for some."""
+    return (item.get("ConceptNameCodeSequence") or ({},))[0]
+
+
 def _name(item: Dataset) -> str | None:
     """Return the name of a measurement group; None for another item."""
-    for one in item.get("ContentSequence", ()):
-        names = one.get("ConceptNameCodeSequence")
-        if names and names[0].CodeValue == _TRACKING:
-            return str(one.TextValue)
-    return None
+    items = item.get("ContentSequence", ())
+    return next((str(one.TextValue) for one in items if _concept(one).get("CodeValue") == _TRACKING), None)
 
 
 def _score(group: Dataset) -> str:
-    own: dict[tuple[str, str], Dataset] = {}
-    for one in group.ContentSequence:
-        names = one.get("ConceptNameCodeSequence")
-        if names and names[0].CodingSchemeDesignator == PRIVATE_SCHEME:
-            own[one.ValueType, names[0].CodeValue] = one
+    items = [one for one in group.ContentSequence if _concept(one).get("CodingSchemeDesignator") == PRIVATE_SCHEME]
+    own = {(one.ValueType, _concept(one).CodeValue): one for one in items}
     star = f" {STAR}" if ("CODE", "GRADE-ORIGIN") in own else ""
     for code in _NUMBERS:
         if ("NUM", code) in own:

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.outputs.corrections import BY_READER, STAR, marked_level, star_of
-from spinescore.runtime.outputs.marks import COLOURS, MEANINGS, Badge, DiscMarks, badge_radius
-from spinescore.runtime.outputs.overlay import shown_grey
+from spinescore.runtime.outputs.marks import COLOURS, MEANINGS, Badge, DiscMarks, badge_radius, shown_grey
 from spinescore.runtime.outputs.words import grade_digit
 from spinescore.runtime.scoring.report import CornerReport
 from spinescore.runtime.study import Radiograph
@@ -83,7 +82,7 @@ def figure(radiograph: Radiograph, url: str, alt: str, discs: Sequence[DiscMarks
         "crops": [_crop(marks.crop) for marks in discs if marks.crop is not None],
         "points": [_points(marks, radius) for marks in discs],
         "levels": [_level(marks, radius) for marks in discs],
-        "grades": [_bridge(marks) for marks in discs] + [_badges(marks, radius) for marks in discs],
+        "grades": [*map(_bridge, discs), *(_badge(badge, radius) for marks in discs for badge in marks.badges)],
     }
     marks = "".join(f'<g class="{name}">{"".join(drawn)}</g>\n' for name, drawn in groups.items() if any(drawn))
     return (
@@ -102,7 +101,7 @@ def _points(marks: DiscMarks, radius: float) -> str:
     (x, y), (ax, ay) = marks.centre, marks.anterior
     dot = 0.3 * radius
     return (
-        f"{_line('edge', marks.centre, marks.anterior)}{_line('axis', marks.centre, marks.anterior)}"
+        f"{_lines('edge', 'axis', marks.centre, marks.anterior)}"
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{dot:.1f}"/>'
         f'<circle class="anterior" cx="{ax:.1f}" cy="{ay:.1f}" r="{dot:.1f}"/>'
     )
@@ -115,21 +114,14 @@ def _level(marks: DiscMarks, radius: float) -> str:
 
 def _bridge(marks: DiscMarks) -> str:
     """Return the line that joins the badges of a bridge, or nothing."""
-    if not marks.is_bridge:
-        return ""
-    upper, lower = marks.badges
-    return _line("bridge-edge", upper.centre, lower.centre) + _line("bridge", upper.centre, lower.centre)
-
-
-def _badges(marks: DiscMarks, radius: float) -> str:
-    return "".join(_badge(badge, radius) for badge in marks.badges)
+    return _lines("bridge-edge", "bridge", *(badge.centre for badge in marks.badges)) if marks.is_bridge else ""
 
 
 def _badge(badge: Badge, radius: float) -> str:
     (x, y), site = badge.centre, clean(badge.corner.site)
-    lead = _line("edge", badge.foot, badge.centre) + _line("lead", badge.foot, badge.centre)
     return (
-        f'{lead}<a id="mark-{site}" href="#row-{site}"><title>{clean(spoken(badge.corner))}</title>'
+        f'{_lines("edge", "lead", badge.foot, badge.centre)}<a id="mark-{site}" href="#row-{site}">'
+        f"<title>{clean(spoken(badge.corner))}</title>"
         f'<use href="#badge-{_name(badge.corner.grade)}" {_placed(x, y, 1.3 * radius)}/>{_star(badge, radius)}</a>'
     )
 
@@ -160,9 +152,10 @@ def _placed(x: float, y: float, half: float) -> str:
     return f'x="{x - half:.1f}" y="{y - half:.1f}" width="{2 * half:.1f}" height="{2 * half:.1f}"'
 
 
-def _line(name: str, start: NDArray[np.float64], end: NDArray[np.float64]) -> str:
-    coordinates = f'x1="{start[0]:.1f}" y1="{start[1]:.1f}" x2="{end[0]:.1f}" y2="{end[1]:.1f}"'
-    return f'<line class="{name}" {coordinates}/>'
+def _lines(edge: str, name: str, start: NDArray[np.float64], end: NDArray[np.float64]) -> str:
+    """Return a line, and before it its edge."""
+    place = f'x1="{start[0]:.1f}" y1="{start[1]:.1f}" x2="{end[0]:.1f}" y2="{end[1]:.1f}"'
+    return f'<line class="{edge}" {place}/><line class="{name}" {place}/>'
 
 
 def _name(grade: int | None) -> str:

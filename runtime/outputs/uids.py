@@ -15,7 +15,7 @@ from typing import Any
 
 from spinescore.runtime.documents import document_of
 from spinescore.runtime.machine.packages import software_version
-from spinescore.runtime.scoring.report import BundleInfo, DiscReport, RegionReport, StudyReport
+from spinescore.runtime.scoring.report import DiscReport, RegionReport, StudyReport
 
 __all__ = ["content_name", "stable_uid"]
 
@@ -29,21 +29,18 @@ def stable_uid(*parts: str) -> str:
 
 def content_name(report: StudyReport) -> str:
     """Return the content of a report that its UIDs depend on, as canonical JSON."""
+    bundle = asdict(report.bundle)
+    del bundle["rules"]  # they follow from its hash, and older reports lack them
     document = {
         "software": software_version(),
         "study": report.study.study_instance_uid,
-        "bundle": _bundle(report.bundle),
+        "bundle": bundle,
         "device": asdict(report.device),
         "regions": {name: _region(region) for name, region in report.regions.items()},
         "total": asdict(report.total),
         **({"corrections": document_of(report.corrections)} if report.corrections else {}),
     }
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
-
-
-def _bundle(bundle: BundleInfo) -> dict[str, Any]:
-    """Return the bundle's identity without its rules: they follow from its hash, and older reports lack them."""
-    return {field: value for field, value in asdict(bundle).items() if field != "rules"}
 
 
 def _disc(disc: DiscReport) -> dict[str, Any]:
@@ -55,12 +52,13 @@ def _disc(disc: DiscReport) -> dict[str, Any]:
 
 
 def _region(region: RegionReport) -> dict[str, Any]:
+    image = region.radiograph
     return {
         "status": region.status,
         "reject": region.reject and region.reject.code,
-        "radiograph": region.radiograph and region.radiograph.sop_instance_uid,
-        "facing": region.radiograph and region.radiograph.facing,
-        "turn_deg": region.radiograph and region.radiograph.turn_deg,
+        "radiograph": image and image.sop_instance_uid,
+        "facing": image and image.facing,
+        "turn_deg": image and image.turn_deg,
         "discs": [_disc(disc) for disc in region.discs],
         "total": region.total,
         "range": region.range,

@@ -66,7 +66,6 @@ _SKIPPED = {
     "antialias": "the networks' inputs were sampled once a pixel",
 }
 _NEXT_STEP = "Give a larger budget, or make a plan with spinescore plan."
-_ASKED: dict[str, Skippable] = {"second-pass": "second-pass", "test-time": "test-time"}  # stages that may be left out
 _BEFORE = {"second-pass": "localize", "crop": "localize", "grade": "crop"}
 
 
@@ -93,6 +92,7 @@ class Budget:
         self.ms, self.hard, self.durations, self.cancel = budget_ms, hard and budget_ms is not None, durations, cancel
         self._on_stage, self._stage, self._thread = on_stage, 0, threading.get_ident()
         self.took: list[tuple[Step, float]] = []
+        self.stages_ms: dict[str, float] = {}  # of localize, crop and grade, over all launches
         self._skipped = dict.fromkeys(SKIPPABLE, False)
         self._passed_over: set[Step] = set()
         self._excused_ms, self._over = 0.0, False
@@ -127,11 +127,8 @@ class Budget:
 
     def acquire(self, lock: threading.Lock) -> None:
         """Wait for the scorer's lock. Raises as `go_on` does, while it waits."""
-        if self.cancel is None and not self.hard:
-            lock.acquire()
-            return
         self.go_on()
-        while not lock.acquire(timeout=0.01):
+        while not lock.acquire(timeout=-1 if self.cancel is None and not self.hard else 0.01):
             self.go_on()
 
     def done(self, stage: str) -> None:
@@ -222,10 +219,10 @@ class Budget:
             except SpineScoreError:
                 self.took += launches.so_far()
                 raise
-            name = _ASKED.get(stage)
-            if name is None:
+            if stage not in ("second-pass", "test-time"):
                 self.begin(cast(Stage, stage))
                 return True
+            name = cast(Skippable, stage)
             step = launches.plain if name == "second-pass" else launches.one[0]
             now_ms = {launches.one[0]: launches.first_ms[-1]}
             with deciding:  # once for all views of a launch: a device may run them side by side
@@ -236,6 +233,12 @@ class Budget:
                 return launches.decided[name]
 
         return before
+
+    def launched(self, launches: Launches, stages_ms: Mapping[str, float]) -> None:
+        """Note that launches are over, with their times of localize, crop and grade."""
+        self.done("grade")
+        self.took += launches.took(stages_ms)
+        self.stages_ms = {stage: self.stages_ms.get(stage, 0.0) + ms for stage, ms in stages_ms.items()}
 
     def finish(self) -> float:
         """Learn the steps of a study that is over; return the milliseconds that it took in all."""

@@ -88,7 +88,7 @@ class Durations:
         self._first: dict[str, float] = {}  # by the name of a step of two views that never ran
         self._paces: deque[float] = deque(maxlen=_LATEST_STUDIES)
         self._idle, self._tries = {False: 0, True: 0}, 0  # studies in a row in which nothing ran, by hard; or tried
-        self._tried_last = False  # whether the latest study tried a step
+        self.tried_last = False  # whether the latest study tried a step that was not expected to fit
 
     def assume(self, localizer_ms: float, grader_ms: float) -> None:
         """Keep the times of the networks' first run for two views; the localizer's includes all averaged runs."""
@@ -111,7 +111,7 @@ class Durations:
         a later study that is not hard has to choose as if the call had not been.
         """
         ran = {step for step, _ in took_ms}
-        self._tried_last = tried or any(self._is_overdue(near) for step in ran if (near := self._nearest(step)[1]))
+        self.tried_last = tried or any(self._is_overdue(near) for step in ran if (near := self._nearest(step)[1]))
         missed = {near for step in set(passed_over) - ran if (near := self._nearest(step)[1])}
         for step in missed if took_ms or not hard else ():
             self._bases[step].passed_over += 1
@@ -121,11 +121,6 @@ class Durations:
         elif missed:
             self._idle[hard] += 1
             self._paces.append(1.0)
-
-    @property
-    def tried_last(self) -> bool:
-        """Whether the latest study tried a step that was not expected to fit."""
-        return self._tried_last
 
     def is_stuck(self, hard: bool) -> bool:
         """Whether there was no time for anything in so many studies that the next one has to be tried."""
@@ -191,7 +186,7 @@ class Durations:
         if step in now_ms and in_doubt:
             return now_ms[step]
         quiet = not self._paces or self._paces[-1] <= _QUIET_PACE
-        if near is not None and self._is_overdue(near) and quiet and not (hard or self._tried_last):
+        if near is not None and self._is_overdue(near) and quiet and not (hard or self.tried_last):
             return _FASTER * self._typical_ms(step)
         return self._base_ms(step) or (self._first_ms(step) if hard else 0.0)
 
@@ -224,8 +219,11 @@ class Durations:
         factor, near = self._nearest(step)
         if near is None:
             return 0.0
-        fuller = [self._bases[more] for more in _fuller(step) if more in self._bases]
-        return min([factor * self._bases[near].ms, *(more.ms for more in fuller if not more.is_assumed)])
+        name, views, antialias = step
+        fuller = [] if antialias else [(name, views, True)]  # steps that do the same and more
+        fuller += [("averaged", views, antialias), ("averaged", views, True)] if name == "pass" else []
+        known = [self._bases[more] for more in fuller if more in self._bases]
+        return min([factor * self._bases[near].ms, *(more.ms for more in known if not more.is_assumed)])
 
     def _first_ms(self, step: Step) -> float:
         name, views, _ = step
@@ -243,19 +241,8 @@ class Durations:
         if name == "evidence" and step not in self._bases:
             factor, near_pass = self._nearest(("pass", 2, antialias))
             return views * factor, near_pass
-        for factor, near in (
-            (1.0, step),
-            (1.0, (name, views, not antialias)),
-            (1.0, (name, 2, antialias)),
-            (2.0, (name, 1, antialias)),
-        ):
+        others = ((name, views, not antialias), (name, 2, antialias))
+        for factor, near in ((1.0, step), *((1.0, other) for other in others), (2.0, (name, 1, antialias))):
             if near in self._bases:
                 return factor, near
         return 0.0, None
-
-
-def _fuller(step: Step) -> list[Step]:
-    """Return the steps that do the same and more."""
-    name, views, antialias = step
-    fuller = [] if antialias else [(name, views, True)]
-    return [*fuller, ("averaged", views, antialias), ("averaged", views, True)] if name == "pass" else fuller

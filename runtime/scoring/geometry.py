@@ -66,8 +66,7 @@ def whole_image(
     origin = np.floor(centre)
     steps = in_source(np.diag([-x_scale if is_mirrored(facing, shown) else x_scale, y_scale]), turn_deg // 90).T
     roi = np.zeros((), ROI)
-    roi["source"] = source
-    roi["origin"] = origin
+    roi["source"], roi["origin"] = source, origin
     roi["matrix"][:, :2] = steps
     roi["matrix"][:, 2] = centre - origin - steps @ [(width - 1) / 2, (height - 1) / 2]
     return roi

@@ -1,7 +1,9 @@
-"""The networks' inputs from a radiograph: its grey tables, its place in the input, its view; and an input as greys."""
+"""The networks' inputs: a radiograph's grey tables, its place in the input, its view; and the crops of the grader."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,11 +13,13 @@ from spinescore.kernels.decode import VIEW
 from spinescore.kernels.warp import Source
 from spinescore.runtime.manifest import Contrast, Localizer, Manifest, NetworkInput
 from spinescore.runtime.scoring.geometry import whole_image
-from spinescore.runtime.scoring.networks import GRADER_TABLE, LOCALIZER_TABLE
+from spinescore.runtime.scoring.judgement import RegionResult
+from spinescore.runtime.scoring.networks import GRADER_TABLE, LOCALIZER_TABLE, VIEWS, graded_sites
+from spinescore.runtime.scoring.pipeline import Pipeline
 from spinescore.runtime.scoring.selection import Chosen
-from spinescore.runtime.study import Radiograph
+from spinescore.runtime.study import LEVELS, REGIONS, Radiograph, Region
 
-__all__ = ["input_greys", "source_of", "view_of", "whole_of"]
+__all__ = ["Crop", "input_greys", "latest_crops", "source_of", "view_of", "whole_of"]
 
 
 def source_of(radiograph: Radiograph, manifest: Manifest) -> Source:
@@ -58,3 +62,29 @@ def view_of(view: int, chosen: Chosen, given: Any) -> NDArray[np.void]:
         parameters["given"][disc] = 1
         parameters["given_xy"][disc] = pair
     return parameters
+
+
+@dataclass(frozen=True, eq=False)
+class Crop:
+    """One picture as a network of the grader sees it: grey (H x W, float32, 0 .. 1), before mean and std."""
+
+    region: Region
+    level: str
+    sites: tuple[str, ...]  # that the network grades in it
+    network: str
+    image: NDArray[np.float32]
+
+
+def latest_crops(pipeline: Pipeline, size: NetworkInput, results: Mapping[Region, RegionResult]) -> tuple[Crop, ...]:
+    """Return the grader's pictures of the latest study; `size` is the grader's input, `results` are the study's."""
+    crops = []
+    scored = [region for region in REGIONS if region in results and results[region].reject is None]
+    for network, pictures in pipeline.crops(slice(0, VIEWS)).items():
+        flips = pipeline.flips(network)
+        greys = input_greys(pictures, size).reshape(VIEWS, -1, len(flips), size.height, size.width)
+        for region in scored:
+            for disc, level in enumerate(LEVELS[region]):
+                for number in range(len(flips)):
+                    image = greys[REGIONS.index(region), disc, number]
+                    crops.append(Crop(region, level, graded_sites(level, flips, number), network, image))
+    return tuple(crops)

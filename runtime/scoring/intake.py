@@ -63,7 +63,7 @@ def as_study(study: StudyInput) -> Study:
             raise ValueError(f"there is no region {shown(unknown[0])}; the regions are {', '.join(REGIONS)}")
         converted = _of_images([_of_region(region, study[region]) for region in REGIONS if region in study])
     elif isinstance(study, Radiograph) or is_dataset(study):
-        converted = _of_images([_of_dataset(study) if is_dataset(study) else study])
+        converted = _of_images([study])
     elif isinstance(study, (str, bytes, bytearray, memoryview, os.PathLike)):
         raise TypeError(f"study is read from files before it is scored, got {shown(study)}; call "
                         "score(load_study(path))")  # fmt: skip
@@ -71,7 +71,7 @@ def as_study(study: StudyInput) -> Study:
         raise TypeError(f"study must be a Study, radiographs or an image per region, got {shown(study)}; call "
                         "score({'cervical': pixels, 'lumbar': pixels}) or score(load_study(path))")  # fmt: skip
     else:
-        converted = _of_images([_of_dataset(item) if is_dataset(item) else item for item in study])
+        converted = _of_images(study)
     check_study(converted)
     patients = {radiograph.patient_key for radiograph in converted.radiographs} - {None}
     if len(patients) > 1:
@@ -84,24 +84,19 @@ def as_study(study: StudyInput) -> Study:
     return replace(converted, radiographs=told_apart([_native(radiograph) for radiograph in converted.radiographs]))
 
 
-def _of_images(images: Sequence[object]) -> Study:
-    """Return the study of radiographs, and of rejects in the place of refused ones."""
-    radiographs = [image for image in images if isinstance(image, Radiograph)]
-    rejects = [image for image in images if isinstance(image, Reject)]
-    others = [image for image in images if not isinstance(image, (Radiograph, Reject))]
+def _of_images(images: Iterable[object]) -> Study:
+    """Return the study of radiographs and datasets, and of rejects in the place of refused ones."""
+    read = [_of_dataset(image) if is_dataset(image) else image for image in images]
+    radiographs = tuple(image for image in read if isinstance(image, Radiograph))
+    rejects = tuple(image for image in read if isinstance(image, Reject))
+    others = [image for image in read if not isinstance(image, (Radiograph, Reject))]
     if others:
         raise ValueError(
             f"a study is a Study, radiographs, or a mapping from region to image, got {shown(others[0])} in it; "
             "read files with load_study, arrays with radiograph_from_array"
         )
-    first = radiographs[0] if radiographs else None
-    return Study(
-        radiographs=tuple(radiographs),
-        rejects=tuple(rejects),
-        study_instance_uid=first.study_instance_uid if first else None,
-        study_date=first.study_date if first else None,
-        patient_key=first.patient_key if first else None,
-    )
+    names = ("study_instance_uid", "study_date", "patient_key")
+    return Study(radiographs, rejects, **{name: getattr(radiographs[0], name) for name in names if radiographs})
 
 
 def _of_region(region: Region, image: object) -> Radiograph | Reject:

@@ -76,21 +76,21 @@ def judge(
     confidence = peaks.astype(np.float64).clip(0, 1)
     inside = ((xy >= -0.5) & (xy <= np.array([radiograph.columns, radiograph.rows]) - 0.5)).all(axis=(1, 2))
     known = inside & (confidence > 0) & (confidence >= least)
-    reject = None
-    name = radiograph.source or "The radiograph"
+    code, reason = "low-confidence", None
     if known.sum() < MIN_KNOWN_DISCS:
         unsure = ", ".join(level for level, sure in zip(LEVELS[region], known, strict=True) if not sure)
-        message = (
-            f"{name}: the {region} discs {unsure} were not found with confidence {least:.2f}, {MIN_KNOWN_DISCS} of 6 "
-            "are needed; check that it is a lateral radiograph of that region, or give the points."
+        reason = (
+            f"the {region} discs {unsure} were not found with confidence {least:.2f}, {MIN_KNOWN_DISCS} of 6 are "
+            "needed; check that it is a lateral radiograph of that region, or give the points."
         )
-        reject = Reject("low-confidence", message, radiograph.source, region)
     else:
         upright = to_upright(xy, chosen.turn_deg)
-        reason = implausible(upright[:, 0], upright[:, 1], known, chosen.facing)
-        if reason is not None:
-            message = f"{name}: {reason}; check the picture and its orientation, or give the points."
-            reject = Reject("implausible-geometry", message, radiograph.source, region)
+        fault = implausible(upright[:, 0], upright[:, 1], known, chosen.facing)
+        if fault is not None:
+            code = "implausible-geometry"
+            reason = f"{fault}; check the picture and its orientation, or give the points."
+    name = radiograph.source or "The radiograph"
+    reject = None if reason is None else Reject(code, f"{name}: {reason}", radiograph.source, region)
     grades = grade_discs(probabilities, known, manifest.grader)
     return RegionResult(region, chosen, xy[:, 0], xy[:, 1], confidence, known, grades, reject, given)
 

@@ -89,9 +89,8 @@ class Launches:
 
     def took(self, stages_ms: Mapping[str, float]) -> list[tuple[Step, float]]:
         """Return the steps with their times, from the times of localize, crop and grade over all launches."""
-        kinds = [(step, stages_ms[stage]) for step, stage in zip(self.one[1:], ("crop", "grade"), strict=True)]
-        passes_ms = self._passes_ms(stages_ms["localize"])
-        return [*passes_ms, *((step, ms / self._count) for step, ms in kinds for _ in range(self._count))]
+        crop, grade = ((step, stages_ms[step[0]] / self._count) for step in self.one[1:])
+        return [*self._passes_ms(stages_ms["localize"]), *[crop] * self._count, *[grade] * self._count]
 
     def so_far(self) -> list[tuple[Step, float]]:
         """Return the first passes with their times, for launches that are given up."""

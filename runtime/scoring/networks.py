@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,8 +77,8 @@ class LocalizerRuns:
     boxes: Any
     inputs: Any
     heatmaps: Any
-    mirrored: Any
-    turned: Any
+    mirrored: Any = None
+    turned: Any = None
 
     @property
     def outputs(self) -> tuple[Any, ...]:
@@ -128,7 +128,8 @@ def load_networks(bundle: Bundle, device: Device[Any], before: Callable[[str], N
     rows = [1] * len(parts) + [DISCS * len(FLIPS[HEAD_OUTPUTS[grader.head][role]]) for role in roles]
     engines = device.engines([bundle.network(network, device.precisions) for network in files], before, rows)
     localizers, graders = engines[: len(parts)], engines[len(parts) :]
-    _check_localizers(localizers, localizer)
+    for engine in localizers:
+        _check_localizer(engine, localizers[0], localizer)
     return Networks(
         tuple(zip(localizers, parts, strict=True)),
         tuple(_runs_at(scale, localizer, device, localizers[0]) for scale in _scales(localizer)),
@@ -164,43 +165,28 @@ def _scales(localizer: Localizer) -> tuple[float, ...]:
 def _runs_at(scale: float, localizer: Localizer, device: Device[Any], engine: Engine[Any]) -> LocalizerRuns:
     size = localizer.input_at(scale)
     inputs, heatmaps = (size.channels, size.height, size.width), (engine.output_shape[0], *heatmap_size(size))
-    shapes = [inputs, heatmaps] * (2 if localizer.averaging.flip else 1)
     whole, boxes = (device.allocate((VIEWS,), ROI) for _ in range(2))
-    buffers = [device.allocate((VIEWS, *shape), engine.dtype) for shape in shapes]
-    return LocalizerRuns(
-        scale,
-        warp_spec(size, LOCALIZER_TABLE),
-        BoxSpec(size.height, size.width, localizer.box_padding),
-        whole,
-        boxes,
-        *buffers,
-        *[None] * (4 - len(buffers)),
-    )
+    flips = 2 if localizer.averaging.flip else 1
+    buffers = [device.allocate((VIEWS, *shape), engine.dtype) for shape in [inputs, heatmaps] * flips]
+    box = BoxSpec(size.height, size.width, localizer.box_padding)
+    return LocalizerRuns(scale, warp_spec(size, LOCALIZER_TABLE), box, whole, boxes, *buffers)
 
 
-def _check_localizers(engines: Sequence[Engine[Any]], localizer: Localizer) -> None:
-    """Raise `BundleError` unless each engine fits the manifest, and all have the same heatmaps and precision."""
-    for engine in engines:
-        _check_localizer(engine, localizer)
-        if (engine.output_shape, engine.dtype) != (engines[0].output_shape, engines[0].dtype):
-            raise BundleError(
-                f"The localizers {engines[0].name} and {engine.name} differ in heatmaps or precision; "
-                "export them with the same."
-            )
-
-
-def _check_localizer(engine: Engine[Any], localizer: Localizer) -> None:
-    size = localizer.input
+def _check_localizer(engine: Engine[Any], first: Engine[Any], localizer: Localizer) -> None:
+    """Raise `BundleError` unless an engine fits the manifest, and has the first one's heatmaps and precision."""
+    size, joints = localizer.input, engine.output_shape[0]
     _check_shape(engine, "image", engine.input_shape, (size.channels, size.height, size.width))
     highest = max(keypoint.channel for keypoints in localizer.keypoints.values() for keypoint in keypoints)
-    joints = engine.output_shape[0]
     _check_shape(engine, "heatmaps", engine.output_shape, (max(joints, highest + 1), *heatmap_size(size)))
-    scales = localizer.averaging.scales
-    if len(scales) > 1 and any((*engine.input_shape[1:], *engine.output_shape[1:])):
-        others = " and ".join(f"{scale:g}" for scale in scales if scale != 1.0)
+    others = " and ".join(f"{scale:g}" for scale in _scales(localizer)[1:])
+    if others and any((*engine.input_shape[1:], *engine.output_shape[1:])):
         raise BundleError(
             f"Network {engine.name} only takes pictures of {size.height} x {size.width} pixels, but "
             f"localizer.test_time.scales asks for scale {others} too; export the bundle again with those scales."
+        )
+    if (engine.output_shape, engine.dtype) != (first.output_shape, first.dtype):
+        raise BundleError(
+            f"The localizers {first.name} and {engine.name} differ in heatmaps or precision; export them with the same."
         )
 
 
@@ -210,20 +196,14 @@ def _grader_network(grader: Grader, device: Device[Any], role: str, engine: Engi
     _check_shape(engine, "logits", engine.output_shape, (outputs,))
     spec = crop_spec(grader, FLIPS[outputs])
     rows = VIEWS * DISCS * len(spec.flips)
-    return GraderNetwork(
-        role,
-        engine,
-        spec,
-        rois=device.allocate((VIEWS, DISCS, len(spec.flips)), ROI),
-        crops=device.allocate((rows, size.channels, size.height, size.width), engine.dtype),
-        logits=device.allocate((rows, outputs), engine.dtype),
-    )
+    rois = device.allocate((VIEWS, DISCS, len(spec.flips)), ROI)
+    crops = device.allocate((rows, size.channels, size.height, size.width), engine.dtype)
+    return GraderNetwork(role, engine, spec, rois, crops, device.allocate((rows, outputs), engine.dtype))
 
 
 def _check_shape(engine: Engine[Any], tensor: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
     """Raise `BundleError` if a tensor has another shape per image; 0 stands for any size."""
-    fits = len(shape) == len(expected) and all(size in (0, own) for size, own in zip(shape, expected, strict=True))
-    if not fits:
+    if len(shape) != len(expected) or any(size not in (0, own) for size, own in zip(shape, expected, strict=True)):
         raise BundleError(
             f"Network {engine.name}: tensor {tensor} is {shape} per image, the manifest describes {expected}; export "
             "the bundle again."

@@ -7,8 +7,10 @@ upload and the logits returns to the host.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,8 +23,9 @@ from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import Device, Replay
 from spinescore.runtime.engines import Engine
 from spinescore.runtime.manifest import Localizer
-from spinescore.runtime.scoring.budget import Boundary, Effort
+from spinescore.runtime.scoring.budget import Boundary
 from spinescore.runtime.scoring.geometry import mirrored_views, scaled_rois
+from spinescore.runtime.scoring.launches import Effort
 from spinescore.runtime.scoring.networks import (
     GRADER_TABLE,
     HEATMAP_STRIDE,
@@ -32,10 +35,26 @@ from spinescore.runtime.scoring.networks import (
     load_networks,
     warp_spec,
 )
-from spinescore.runtime.scoring.results import Results, durations_ms_of
 from spinescore.runtime.study import REGIONS
 
 __all__ = ["Pipeline", "Results", "full_effort"]
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """The results of replays for V views: points (V, 6, 2) of dtype `POINT`, logits by network, and times.
+
+    `stages_ms` has the time at the end of each stage, since the launch began.
+    """
+
+    points: NDArray[np.void]
+    logits: dict[str, NDArray[Any]]
+    stages_ms: dict[str, float]
+
+    @property
+    def durations_ms(self) -> dict[str, float]:
+        """The durations of localize, crop and grade."""
+        return _durations_ms(self.stages_ms)
 
 
 class Pipeline:
@@ -56,8 +75,9 @@ class Pipeline:
         localizer = bundle.manifest.localizer
         self._device = device
         self._effort = effort or full_effort(localizer)
-        self._loaded = loaded = load_networks(bundle, device, before)
-        self._localizers, self._runs, self._networks = loaded.localizers, loaded.runs, loaded.graders
+        self._networks = load_networks(bundle, device, before)
+        self._localizers, self._graders = self._networks.localizers, self._networks.graders
+        self._runs = self._networks.runs
         self._average = average_spec(localizer)
         self._averages = len(self._average.runs) > 1
         base = self._runs[0].heatmaps
@@ -75,16 +95,16 @@ class Pipeline:
 
     @property
     def precision(self) -> str:
-        precisions = [self._localizers[0][0].precision, *(network.engine.precision for network in self._networks)]
-        return "+".join(dict.fromkeys(precisions))
+        engines = (self._localizers[0][0], *(grader.engine for grader in self._graders))
+        return "+".join(dict.fromkeys(engine.precision for engine in engines))
 
     @property
     def framework(self) -> str:
-        return self._networks[0].engine.framework
+        return self._graders[0].engine.framework
 
     @property
     def engines(self) -> tuple[Engine[Any], ...]:
-        return (*(engine for engine, _ in self._localizers), *(network.engine for network in self._networks))
+        return (*(engine for engine, _ in self._localizers), *(grader.engine for grader in self._graders))
 
     @property
     def localizers(self) -> int:
@@ -119,16 +139,13 @@ class Pipeline:
         if self._shown != "left":
             device.write(self._box_views, mirrored_views(parameters, self._shown))
         marks_ms: dict[str, float] = {}
-        self._boundary = boundary or _go_on
-        try:
-            for part in _launches(views, effort.apart):
+        with self._asking(boundary):
+            for part in [slice(view, view + 1) for view in range(views.start, views.stop)] if effort.apart else [views]:
                 self._boundary("localize")
                 replay(part)
                 marks_ms = {stage: marks_ms.get(stage, 0.0) + at for stage, at in device.marks_ms().items()}
-        finally:
-            self._boundary = _go_on
         points = device.read(self._points[views])
-        logits = {network.role: device.read(network.logits[network.rows(views)]) for network in self._networks}
+        logits = {grader.role: device.read(grader.logits[grader.rows(views)]) for grader in self._graders}
         return Results(points, logits, marks_ms)
 
     def run_networks(
@@ -143,19 +160,16 @@ class Pipeline:
         """
         if self._networks_alone is None:
             self._networks_alone = self._device.capture(self._network_steps)
-        inputs, outputs = self._loaded.inputs(), self._loaded.outputs(self._heatmaps)
-        for name, buffer in inputs.items() if images is not None else ():
+        for name, buffer in self._networks.inputs().items() if images is not None else ():
             with np.errstate(over="ignore"):
                 self._device.write(buffer, images[name].astype(buffer.dtype))  # type: ignore[index]
-        self._boundary = boundary or _go_on
-        try:
+        with self._asking(boundary):
             self._boundary("localize")
             self._networks_alone(slice(0, VIEWS))
-        finally:
-            self._boundary = _go_on
-        durations_ms = durations_ms_of(self._device.marks_ms())
+        took_ms = _durations_ms(self._device.marks_ms())
+        outputs = self._networks.outputs(self._heatmaps)
         results = {name: self._device.read(buffer).astype(np.float32) for name, buffer in outputs.items()}
-        return results, {"localizer": durations_ms["localize"], "grader": durations_ms["grade"]}
+        return results, {"localizer": took_ms["localize"], "grader": took_ms["grade"]}
 
     def evidence(self, whole: NDArray[np.void], parameters: NDArray[np.void]) -> NDArray[np.float64]:
         """Return the mean peak of each region in two views: (2 views, 2 regions), each within [0, 1]."""
@@ -169,12 +183,13 @@ class Pipeline:
         This is not among the captured steps: it is needed only if the header does not state the region or the facing,
         or they are in doubt. It is one run, at the input's own size.
         """
-        device, both, base = self._device, slice(0, VIEWS), self._runs[0]
+        device, base, asked = self._device, self._runs[0], parameters.copy()
         points = np.zeros((len(REGIONS), VIEWS, DISCS, 2), POINT)
         device.write(base.whole, whole)
         device.warp(base.whole, base.warp, base.inputs)
         for region in range(len(REGIONS)):
-            device.write(self._views, _with_region(parameters, region))
+            asked["region"] = region
+            device.write(self._views, asked)
             if region < len(self._localizers):  # one that serves both regions is asked once
                 engine, part = self._localizers[region]
                 built = part.stop - part.start  # an engine of TensorRT takes the batch of a study, and no other
@@ -182,15 +197,24 @@ class Pipeline:
                     rows = slice(first, first + built)
                     device.run(engine, base.inputs[rows], base.heatmaps[rows])
             device.decode(base.heatmaps, base.whole, self._views, self._decode, self._points)
-            points[region] = device.read(self._points[both])
+            points[region] = device.read(self._points[0:VIEWS])
         return points
 
     def crops(self, views: slice) -> dict[str, NDArray[Any]]:
         """Return the latest replay's crops by network: (V x 6 x flips, channels, height, width), normalised."""
-        return {network.role: self._device.read(network.crops[network.rows(views)]) for network in self._networks}
+        return {grader.role: self._device.read(grader.crops[grader.rows(views)]) for grader in self._graders}
 
     def flips(self, role: str) -> tuple[bool, ...]:
-        return next(network.spec.flips for network in self._networks if network.role == role)
+        return next(grader.spec.flips for grader in self._graders if grader.role == role)
+
+    @contextmanager
+    def _asking(self, boundary: Boundary | None) -> Iterator[None]:
+        """Ask `boundary` before each stage meanwhile."""
+        self._boundary = boundary or _go_on
+        try:
+            yield
+        finally:
+            self._boundary = _go_on
 
     def _network_steps(self, views: slice) -> None:
         device = self._device
@@ -224,9 +248,9 @@ class Pipeline:
             self._device.average(outputs, self._average, self._heatmaps[views])
 
     def _grade(self, views: slice) -> None:
-        for network in self._networks:
-            rows = network.rows(views)
-            self._device.run(network.engine, network.crops[rows], network.logits[rows])
+        for grader in self._graders:
+            rows = grader.rows(views)
+            self._device.run(grader.engine, grader.crops[rows], grader.logits[rows])
 
     def _steps(self, effort: Effort, views: slice) -> None:
         device = self._device
@@ -237,16 +261,16 @@ class Pipeline:
             self._find(effort, views, again=number > 0)
         device.mark("localize")
         self._boundary("crop")
-        for network in self._networks:
-            device.crops(self._points[views], self._views[views], network.spec, network.rois[views])
-            device.warp(network.rois[views], _sampled(self._warp_crops, effort), network.crops[network.rows(views)])
+        for grader in self._graders:
+            device.crops(self._points[views], self._views[views], grader.spec, grader.rois[views])
+            device.warp(grader.rois[views], _sampled(self._warp_crops, effort), grader.crops[grader.rows(views)])
         device.mark("crop")
         self._boundary("grade")
         self._grade(views)
         device.mark("grade")
         device.fetch(self._points[views])
-        for network in self._networks:
-            device.fetch(network.logits[network.rows(views)])
+        for grader in self._graders:
+            device.fetch(grader.logits[grader.rows(views)])
 
     def _find(self, effort: Effort, views: slice, again: bool) -> None:
         """Make one pass: find the points in the whole radiographs, or `again` in the box of the first pass's points."""
@@ -273,16 +297,11 @@ def _sampled(spec: WarpSpec, effort: Effort) -> WarpSpec:
     return spec if effort.antialias else replace(spec, antialias=1)
 
 
-def _launches(views: slice, apart: bool) -> list[slice]:
-    """The slice, or one for each of its views."""
-    return [slice(view, view + 1) for view in range(views.start, views.stop)] if apart else [views]
+def _durations_ms(marks_ms: Mapping[str, float]) -> dict[str, float]:
+    """Return the durations of the stages from the times of their marks, the first one their start."""
+    pairs = itertools.pairwise(marks_ms.items())
+    return {stage: at - before for (_, before), (stage, at) in pairs}
 
 
 def _go_on(stage: str) -> bool:
     return True
-
-
-def _with_region(parameters: NDArray[np.void], region: int) -> NDArray[np.void]:
-    changed = parameters.copy()
-    changed["region"] = region
-    return changed

@@ -258,20 +258,17 @@ class StudyReport:
     schema: str = SCHEMA
     notices: tuple[Finding, ...] = ()  # every warning with code, region, source and values; none in older reports
     software_version: str | None = None  # of spinescore; None in older reports
-    max_imputed_per_region: Annotated[int, Within(0, 12)] | None = (
-        None  # as the scorer was opened; None in older reports
-    )
+    max_imputed_per_region: Annotated[int, Within(0, 12)] | None = None  # of the scorer; None in older reports
     corrections: tuple[AppliedCorrection, ...] = ()  # by readers, in the order in which they were applied
 
     def __repr__(self) -> str:
-        regions = [
+        regions = ", ".join(
             f"{name} {region.status}" + ("" if region.total is None else f" {region.total:g}")
             for name, region in self.regions.items()
-        ]
+        )
         total = "none" if self.total.value is None else f"{self.total.value:g}"
-        corrected = ", corrected by a reader" if self.corrections else ""
-        status = f"{self.total.status}{corrected}"
-        return f"<StudyReport: {', '.join(regions)}; mSASSS {total} ({status}); bundle {self.bundle.name}>"
+        status = f"{self.total.status}, corrected by a reader" if self.corrections else self.total.status
+        return f"<StudyReport: {regions}; mSASSS {total} ({status}); bundle {self.bundle.name}>"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as a document of plain dictionaries, its `schema` first."""

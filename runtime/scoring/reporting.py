@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +19,12 @@ from spinescore.runtime.scoring.expected import UNKNOWN, total_distribution, wit
 from spinescore.runtime.scoring.geometry import rotation_deg
 from spinescore.runtime.scoring.grading import CornerGrade
 from spinescore.runtime.scoring.judgement import RegionResult
-from spinescore.runtime.scoring.msasss import score_region
+from spinescore.runtime.scoring.msasss import RegionScore, score_region
 from spinescore.runtime.scoring.pixelidentity import pixels_digest
 from spinescore.runtime.scoring.report import (
     CornerReport,
     DeviceInfo,
     DiscReport,
-    PointsOrigin,
     RadiographInfo,
     RegionReport,
     RejectInfo,
@@ -55,18 +55,16 @@ def study_report(
         if result.reject is None
     }
     distributions = {region: total_distribution(_believed(results[region])) for region in scores}
-    manifest = bundle.manifest
-    refused, rejected = _refused(selection, results), _rejected(selection, results)
+    refused = _refused(selection, results)
+    found = [*selection.rejects, *(result.reject for result in results.values() if result.reject is not None)]
+    rejects = tuple(dict.fromkeys(map(_reject_info, found)))
+    rejected = tuple(Finding(one.code, "reject", one.message, one.region, one.source) for one in rejects)
     report = StudyReport(
         study=StudyInfo(study.study_instance_uid, study.study_date, study.patient_key),
         bundle=bundle_info(bundle),
         device=device,
         regions={
-            region: scored_region(
-                _radiograph_info(results[region].chosen), _discs(results[region]), scores[region], distributions[region]
-            )
-            if region in scores
-            else _unscored(region, results.get(region), refused.get(region))
+            region: _region(region, results.get(region) or refused.get(region), scores.get(region), distributions)
             for region in REGIONS
         },
         total=total_report(scores, distributions),
@@ -74,20 +72,20 @@ def study_report(
         budget_ms=None,
         within_budget=None,
         warnings=(),
-        rejects=tuple(RejectInfo(one.code, one.message, one.source, one.region) for one in rejected),
+        rejects=rejects,
         findings=(*rejected, *selection.findings),
         software_version=software_version(),
         max_imputed_per_region=max_imputed,
     )
-    notices = (*findings_of(selection.warnings), *selection.findings, *findings_of(unchecked_note(manifest)))
-    return with_notices(report, notices)
+    unchecked = findings_of(unchecked_note(bundle.manifest))
+    return with_notices(report, (*findings_of(selection.warnings), *selection.findings, *unchecked))
 
 
-def timed(report: StudyReport, read_ms: float | None, stages_ms: Mapping[str, float], budget: Budget) -> StudyReport:
+def timed(report: StudyReport, read_ms: float | None, budget: Budget) -> StudyReport:
     """Return the report with its times up to now, the skipped steps, and whether the budget was kept."""
     spent_ms = round(budget.finish(), 3)
     total_ms = round(spent_ms + (read_ms or 0.0) - budget.read_ms, 3)
-    parts = {stage: round(value, 3) for stage, value in stages_ms.items()}
+    parts = {stage: round(value, 3) for stage, value in budget.stages_ms.items()}
     read = None if read_ms is None else round(read_ms, 3)
     report = with_notices(report, findings_of(budget.warnings))
     return replace(
@@ -110,13 +108,6 @@ def with_notices(report: StudyReport, more: Sequence[Finding]) -> StudyReport:
     return replace(report, notices=notices, warnings=tuple(dict.fromkeys(one.message for one in notices)))
 
 
-def _rejected(selection: Selection, results: Mapping[Region, RegionResult]) -> tuple[Finding, ...]:
-    """Return the rejects as findings, each once."""
-    rejects = [*selection.rejects, *(result.reject for result in results.values() if result.reject is not None)]
-    findings = (Finding(one.code, "reject", one.message, one.region, one.source or None) for one in rejects)
-    return tuple(dict.fromkeys(findings))
-
-
 def _refused(selection: Selection, results: Mapping[Region, RegionResult]) -> dict[Region, Reject]:
     """Return the reject to show for each region without a result.
 
@@ -134,24 +125,35 @@ def _refused(selection: Selection, results: Mapping[Region, RegionResult]) -> di
     return refused
 
 
-def _unscored(region: Region, result: RegionResult | None, refused: Reject | None) -> RegionReport:
-    reject = result.reject if result is not None else refused
-    return unscored_region(
-        region,
-        None if reject is None else _reject_info(reject),
-        None if result is None else _radiograph_info(result.chosen),
-        () if result is None else _untrusted_points(result),
-    )
+def _region(
+    region: Region,
+    found: RegionResult | Reject | None,
+    score: RegionScore | None,
+    distributions: Mapping[Region, NDArray[np.float64]],
+) -> RegionReport:
+    """Return the report of a region from its result, or from the reject of its radiograph."""
+    if not isinstance(found, RegionResult):
+        return unscored_region(region, None if found is None else _reject_info(found), None, ())
+    radiograph = _radiograph_info(found.chosen)
+    if score is not None:
+        return scored_region(radiograph, _discs(found), score, distributions[region])
+    reject = None if found.reject is None else _reject_info(found.reject)
+    return unscored_region(region, reject, radiograph, _untrusted_points(found))
 
 
-def _untrusted_points(result: RegionResult) -> tuple[UntrustedPoints, ...]:
-    """Return the points of a rejected region, without the discs that have none."""
-    discs = zip(LEVELS[result.region], result.centre, result.anterior, result.confidence.tolist(), strict=True)
-    return tuple(
-        UntrustedPoints(level, _xy(centre), _xy(anterior), round(confidence, 4), _origin(result, level))
-        for level, centre, anterior, confidence in discs
-        if confidence > 0 and np.isfinite([*centre, *anterior]).all()
-    )
+def _places(result: RegionResult) -> list[dict[str, Any]]:
+    """Return the fields that discs of scored and rejected regions share."""
+    found = zip(LEVELS[result.region], result.centre, result.anterior, result.confidence.tolist(), strict=True)
+    return [
+        {
+            "level": level,
+            "centre_px": _xy(centre),
+            "anterior_px": _xy(anterior),
+            "confidence": round(confidence, 4),
+            "points": "given" if disc in result.given else "found",
+        }
+        for disc, (level, centre, anterior, confidence) in enumerate(found)
+    ]
 
 
 def _xy(point: NDArray[np.float64]) -> tuple[float, float]:
@@ -159,40 +161,26 @@ def _xy(point: NDArray[np.float64]) -> tuple[float, float]:
     return round(x, 3), round(y, 3)
 
 
-def _discs(result: RegionResult) -> tuple[DiscReport, ...]:
+def _untrusted_points(result: RegionResult) -> tuple[UntrustedPoints, ...]:
+    """Return the points of a rejected region, without the discs that have none."""
+    there = (result.confidence > 0) & np.isfinite([result.centre, result.anterior]).all(axis=(0, 2))
+    return tuple(UntrustedPoints(**place) for place, is_there in zip(_places(result), there, strict=True) if is_there)
+
+
+def _discs(result: RegionResult) -> list[DiscReport]:
     """Return the discs of a region without their totals and without imputed values."""
-    rotations = rotation_deg(*result.upright, result.chosen.facing)
-    points = zip(result.centre, result.anterior, strict=True)
-    figures = zip(points, result.confidence.tolist(), rotations.tolist(), strict=True)
-    discs = []
-    for level, ((centre, anterior), confidence, rotation), grades in zip(
-        LEVELS[result.region], figures, result.grades, strict=True
-    ):
-        upper, lower = (_corner(site, grade) for site, grade in zip(sites_of(level), grades, strict=True))
-        discs.append(
-            DiscReport(
-                level=level,
-                centre_px=_xy(centre),
-                anterior_px=_xy(anterior),
-                confidence=round(confidence, 4),
-                rotation_deg=round(rotation, 3),
-                corners=(upper, lower),
-                points=_origin(result, level),
-            )
-        )
-    return tuple(discs)
-
-
-def _origin(result: RegionResult, level: str) -> PointsOrigin:
-    return "given" if LEVELS[result.region].index(level) in result.given else "found"
+    rotations, discs = rotation_deg(*result.upright, result.chosen.facing).tolist(), []
+    for place, rotation, grades in zip(_places(result), rotations, result.grades, strict=True):
+        upper, lower = (_corner(site, grade) for site, grade in zip(sites_of(place["level"]), grades, strict=True))
+        discs.append(DiscReport(rotation_deg=round(rotation, 3), corners=(upper, lower), **place))
+    return discs
 
 
 def _believed(result: RegionResult) -> NDArray[np.float64]:
     """Return p0 .. p3 (6, 2, 4); the probabilities of an unreadable corner do not count."""
     probabilities = np.array([[corner.probabilities or UNKNOWN for corner in disc] for disc in result.grades])
     readable = [
-        [corner.status != "unreadable" and corner.probabilities is not None for corner in disc]
-        for disc in result.grades
+        [corner.status != "unreadable" and bool(corner.probabilities) for corner in disc] for disc in result.grades
     ]
     return with_prior(probabilities, np.array(readable))
 
@@ -200,9 +188,7 @@ def _believed(result: RegionResult) -> NDArray[np.float64]:
 def _corner(site: str, grade: CornerGrade) -> CornerReport:
     probabilities = None if grade.probabilities is None else tuple(round(p, 6) for p in grade.probabilities)
     missing_because = None if grade.status == "scored" else grade.status
-    return CornerReport(
-        site, grade.grade, probabilities, grade.status, grade_from="network", missing_because=missing_because
-    )
+    return CornerReport(site, grade.grade, probabilities, grade.status, None, "network", missing_because)
 
 
 def _radiograph_info(chosen: Chosen) -> RadiographInfo:

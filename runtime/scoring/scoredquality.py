@@ -20,7 +20,7 @@ from spinescore.runtime.study import LEVELS, REGIONS, Finding, Radiograph, Regio
 if TYPE_CHECKING:
     from spinescore.runtime.scoring.judgement import RegionResult
 
-__all__ = ["of_results"]
+__all__ = ["LEAST_COUNTED", "UNSURE_FACTOR", "miscounted", "of_results"]
 
 # A corner and its bone growth lie within this distance of the disc's anterior point. It is sampled at 48 x 48 places.
 NEIGHBOURHOOD = 0.3
@@ -56,6 +56,9 @@ ACROSS = (0.75, 1.35)
 # Log odds for a spine upside down, for the case that the localizer could not be asked.
 UPSIDE_DOWN_ODDS: Mapping[Region, float] = {"cervical": 2.5, "lumbar": 4.5}
 
+LEAST_COUNTED = 3  # discs that must agree: fewer could be one stray point
+NEAR = 0.35  # of the step between discs; two points within this distance belong to one disc
+
 
 def of_results(results: Mapping[Region, RegionResult], min_confidence: float) -> list[Finding]:
     """Return the findings on the scored regions; `min_confidence` is that of the bundle's localizer."""
@@ -79,39 +82,36 @@ def _of_region(
     unsure = result.confidence < UNSURE_FACTOR * min_confidence
     step = median_step(result)
 
-    def levels(discs: NDArray[np.bool_]) -> list[str]:
-        return [level for level, is_in in zip(LEVELS[result.region], discs, strict=True) if is_in]
-
-    def names(discs: NDArray[np.bool_]) -> str:
-        return ", ".join(levels(discs))
+    def on(discs: NDArray[np.bool_], text: str, **values: float) -> tuple[str, dict[str, Any]]:
+        levels = [level for level, is_in in zip(LEVELS[result.region], discs, strict=True) if is_in]
+        return text.format(", ".join(levels)), {"levels": levels, **values}
 
     greys, outside = _neighbourhoods(result.chosen.radiograph, result.anterior, NEIGHBOURHOOD * step)
     cut = outside & known | _beyond(result, known, step)
     if cut.any():
-        yield "cropped-spine", f"corners of {names(cut)} lie at or beyond the picture's border", {"levels": levels(cut)}
+        yield "cropped-spine", *on(cut, "corners of {} lie at or beyond the picture's border")
     if unsure.any():
         lowest = float(result.confidence[unsure].min())
-        text = f"the confidence of {names(unsure)} is low (lowest {lowest:.2f})"
-        yield "unsure-points", text, {"levels": levels(unsure), "lowest": round(lowest, 4)}
-    miscounted = _miscounted(result, known, unsure)
-    if miscounted is not None and all(one.code != "level-shift" for one in result.findings):
-        yield "level-shift", miscounted, {}
+        text = f"the confidence of {{}} is low (lowest {lowest:.2f})"
+        yield "unsure-points", *on(unsure, text, lowest=round(lowest, 4))
+    off_by_one = _off_by_one(result, known, unsure)
+    if off_by_one is not None and all(one.code != "level-shift" for one in result.findings):
+        yield "level-shift", off_by_one, {}
     if not result.stands_as_seen and upside_down_odds(result) > UPSIDE_DOWN_ODDS[result.region]:
         yield "not-upright", "the discs' shape fits a spine upside down better", {}
     white = ((greys >= WHITE).mean(axis=(1, 2)) > MOST_WHITE) & known
     if white.any():
-        yield "saturated", f"corners of {names(white)} lie in white without detail", {"levels": levels(white)}
+        yield "saturated", *on(white, "corners of {} lie in white without detail")
     covered = (_edges(greys) > MOST_EDGES) & known
     if covered.any():
-        text = f"white, sharp-edged shapes lie by the corners of {names(covered)}"
-        yield "obscured-corner", text, {"levels": levels(covered)}
+        yield "obscured-corner", *on(covered, "white, sharp-edged shapes lie by the corners of {}")
     if step_mm is not None and _plausible(result.region, step_mm) is None:
         low, high = STEP_MM[result.region]
         text = f"its discs would be {step_mm:.1f} mm apart, {low:g} to {high:g} mm are expected"
         yield "implausible-spacing", text, {"step_mm": round(step_mm, 2), "low_mm": low, "high_mm": high}
 
 
-def _miscounted(result: RegionResult, known: NDArray[np.bool_], unsure: NDArray[np.bool_]) -> str | None:
+def _off_by_one(result: RegionResult, known: NDArray[np.bool_], unsure: NDArray[np.bool_]) -> str | None:
     """Return why levels may be off by one, or None.
 
     The reasons are the shape of the discs, a level that was left out, or no sure disc to count from.
@@ -130,6 +130,31 @@ def _miscounted(result: RegionResult, known: NDArray[np.bool_], unsure: NDArray[
         text = f"{levels[anchor]}, from which levels are counted, was found with confidence"
         return f"{text} {result.confidence[anchor]:.2f} only"
     return None
+
+
+def miscounted(result: RegionResult, seen: NDArray[np.void], min_confidence: float) -> Finding | None:
+    """Return the finding `level-shift` if given discs lie where the localizer sees those one level away.
+
+    `seen` (6, 2) of dtype `POINT` are the localizer's own points; only discs with a high confidence count.
+    """
+    given = np.array([disc in result.given for disc in range(len(seen))])
+    sure = seen["confidence"].min(axis=1) >= UNSURE_FACTOR * min_confidence
+    near = NEAR * median_step(result)
+
+    def agreeing(shift: int) -> int:
+        """Return how many given discs lie near the disc that the localizer counts `shift` levels lower."""
+        discs = np.flatnonzero(given)
+        discs = discs[(discs + shift >= 0) & (discs + shift < len(seen))]
+        apart = np.linalg.norm(result.centre[discs] - seen["xy"][discs + shift, 0], axis=1)
+        return int((sure[discs + shift] & (apart < near)).sum())
+
+    counts = {shift: agreeing(shift) for shift in (0, 1, -1)}
+    best = max(counts, key=lambda shift: counts[shift])
+    if best == 0 or counts[best] < LEAST_COUNTED:
+        return None
+    direction = "lower" if best > 0 else "higher"
+    text = f"{counts[best]} of the discs given lie where the localizer finds the disc one level {direction}"
+    return finding("level-shift", result.chosen.radiograph.source, text, result.region)
 
 
 def _of_both(scored: Mapping[Region, RegionResult], steps_mm: Mapping[Region, float | None]) -> Iterator[Finding]:
@@ -162,9 +187,7 @@ def _same_picture(one: Radiograph, other: Radiograph) -> bool:
 
 def _step_mm(result: RegionResult) -> float | None:
     spacing = result.chosen.radiograph.spacing_mm
-    if spacing is None:
-        return None
-    return median_step(result, (spacing[1], spacing[0]))
+    return None if spacing is None else median_step(result, spacing[::-1])
 
 
 def _plausible(region: Region, step_mm: float | None) -> float | None:

@@ -20,7 +20,7 @@ from spinescore.runtime.reading.quality import as_reject, picture_findings
 from spinescore.runtime.reading.vetting import vet
 from spinescore.runtime.scoring.geometry import facing_of
 from spinescore.runtime.scoring.intake import GivenPoints
-from spinescore.runtime.scoring.standing import FACINGS, MARGIN, contradiction, is_sure, is_worth_asking, others
+from spinescore.runtime.scoring.standing import FACINGS, MARGIN, contradiction, is_sure, look_at_turns
 from spinescore.runtime.study import REGIONS, Facing, Finding, Radiograph, Region, Reject, Study, Turn
 
 __all__ = ["Chosen", "Evidence", "Selection", "faced", "facing_from_points", "other_region", "select"]
@@ -98,39 +98,26 @@ def select(
             selection.rejects.append(outcome)
         else:
             candidates[outcome].append(radiograph)
-    for index, region in enumerate(REGIONS):
-        if candidates[region]:
-            first = _first_choice(candidates[region], region, findings, selection.warnings)
-            best = _best(first, index, asked, selection.warnings)
-            if given.get(region) and len(candidates[region]) > 1:
-                text = f"The given {region} points were assigned to {_name(best)}."
-                selection.warnings.append(notice("points-assigned", text, region, best.source, scored=_name(best)))
-            try:
-                chosen = _oriented(best, region, given, asked, selection.warnings)
-            except InputRejected as error:
-                selection.rejects.append(Reject(error.code, str(error), best.source, region))
-                continue
-            selection.chosen[region] = chosen
-            selection.warnings.extend(as_notice(warning).at(region, best.source) for warning in best.warnings)
-            selection.findings.extend(replace(one, region=region) for one in findings[id(best)])
-            if chosen.turn_deg != (best.turn_deg or 0):
-                selection.findings.append(contradiction(best, (chosen.turn_deg, chosen.facing), region))
-    selection.warnings.extend(_unused(selection, given))
+    for region in (region for region in REGIONS if candidates[region]):
+        first = _first_choice(candidates[region], region, findings, selection.warnings)
+        best = _best(first, region, asked, selection.warnings)
+        if given.get(region) and len(candidates[region]) > 1:
+            text = f"The given {region} points were assigned to {_name(best)}."
+            selection.warnings.append(notice("points-assigned", text, region, best.source, scored=_name(best)))
+        try:
+            chosen = _oriented(best, region, given, asked, selection.warnings)
+        except InputRejected as error:
+            selection.rejects.append(Reject(error.code, str(error), best.source, region))
+            continue
+        selection.chosen[region] = chosen
+        selection.warnings.extend(as_notice(warning).at(region, best.source) for warning in best.warnings)
+        selection.findings.extend(replace(one, region=region) for one in findings[id(best)])
+        if chosen.turn_deg != (best.turn_deg or 0):
+            selection.findings.append(contradiction(best, (chosen.turn_deg, chosen.facing), region))
+    for region in (region for region in REGIONS if given.get(region) and region not in selection.chosen):
+        text = f"The {region} points given were not used, because no {region} radiograph could be scored; check that "
+        selection.warnings.append(notice("points-unused", f"{text}they are of this study.", region))
     return selection
-
-
-def _unused(selection: Selection, given: GivenPoints) -> list[str]:
-    """Return a warning for each region with given points but without a chosen radiograph."""
-    regions = (region for region in REGIONS if given.get(region) and region not in selection.chosen)
-    return [
-        notice(
-            "points-unused",
-            f"The {region} points given were not used, because no {region} radiograph could be scored; check that "
-            "they are of this study.",
-            region,
-        )
-        for region in regions
-    ]
 
 
 def _refused(radiograph: Radiograph, findings: tuple[Finding, ...], severity: str) -> Reject | None:
@@ -157,42 +144,32 @@ def _at_its_best(radiograph: Radiograph, evidence: Evidence, needed: bool, min_c
     seen = {stated: evidence(radiograph, stated, needed)}
     if not needed or is_sure(float(seen[stated].max()), min_confidence):
         return Seen(stated, seen[stated])
-    with suppress(InputRejected):
-        for turn_deg in others(stated):
-            if is_worth_asking(seen, turn_deg, min_confidence):
-                seen[turn_deg] = evidence(radiograph, turn_deg, False)
+    look_at_turns(seen, stated, lambda turn_deg: evidence(radiograph, turn_deg, False), min_confidence)
     best = max(seen, key=lambda turn: float(seen[turn].max()))
     clear = seen[best].max() >= max(min_confidence, seen[stated].max() + MARGIN)
     return Seen(best, seen[best]) if clear else Seen(stated, seen[stated])
 
 
 def _region(radiograph: Radiograph, localizer: Localizer, asked: Asked) -> Region | Reject:
-    name = radiograph.source or "The radiograph"
+    name, text = radiograph.source or "The radiograph", ""
     if not localizer.tells_regions:
-        return Reject(
-            "wrong-region",
-            f"{name} does not state its region, and this bundle's localizer answers for both with the same heatmaps, "
-            "so the picture cannot tell; name the region (on the command line with --region).",
-            radiograph.source,
+        text = (
+            "does not state its region, and this bundle's localizer answers for both with the same heatmaps, so the "
+            "picture cannot tell; name the region (on the command line with --region)."
         )
+        return Reject("wrong-region", f"{name} {text}", radiograph.source)
     try:
         cervical, lumbar = (float(mean) for mean in asked(radiograph, True).peaks.max(axis=0))
     except InputRejected as error:
         return Reject(error.code, str(error), radiograph.source)
     if max(cervical, lumbar) < localizer.min_confidence:
-        return Reject(
-            "wrong-region",
-            f"{name} shows neither the cervical nor the lumbar spine (mean peaks {cervical:.2f} and {lumbar:.2f}, "
-            f"{localizer.min_confidence:.2f} needed).",
-            radiograph.source,
-        )
-    if abs(cervical - lumbar) < MARGIN:
-        return Reject(
-            "wrong-region",
-            f"{name} could show either region (mean peaks cervical {cervical:.2f}, lumbar {lumbar:.2f}); name it "
-            "(on the command line with --region).",
-            radiograph.source,
-        )
+        text = f"shows neither the cervical nor the lumbar spine (mean peaks {cervical:.2f} and {lumbar:.2f}, "
+        text += f"{localizer.min_confidence:.2f} needed)."
+    elif abs(cervical - lumbar) < MARGIN:
+        text = f"could show either region (mean peaks cervical {cervical:.2f}, lumbar {lumbar:.2f}); name it "
+        text += "(on the command line with --region)."
+    if text:
+        return Reject("wrong-region", f"{name} {text}", radiograph.source)
     return "cervical" if cervical > lumbar else "lumbar"
 
 
@@ -200,34 +177,32 @@ def _first_choice(
     candidates: list[Radiograph], region: Region, findings: Mapping[int, tuple[Finding, ...]], warnings: list[str]
 ) -> list[Radiograph]:
     """Return the candidates without those of second choice, unless all are of second choice."""
-    first: list[Radiograph] = []
-    second: list[Radiograph] = []
-    for radiograph in candidates:
-        codes = {one.code for one in findings[id(radiograph)]}
-        (second if codes & set(SECOND_CHOICE) else first).append(radiograph)
-    if not first or not second:
-        return candidates
-    for radiograph in second:
-        reasons = {one.code: one.message for one in findings[id(radiograph)] if one.code in SECOND_CHOICE}
-        reason = next(iter(reasons.values()))
-        text = f"{_name(radiograph)} was not scored, because another radiograph suits better. {reason}"
-        warnings.append(notice("second-choice", text, region, radiograph.source, reasons=list(reasons)))
-    return first
+    reasons = {
+        id(radiograph): {one.code: one.message for one in findings[id(radiograph)] if one.code in SECOND_CHOICE}
+        for radiograph in candidates
+    }
+    first = [radiograph for radiograph in candidates if not reasons[id(radiograph)]]
+    for radiograph in candidates if first else ():
+        if why := reasons[id(radiograph)]:
+            text = f"{_name(radiograph)} was not scored, because another radiograph suits better."
+            text = f"{text} {next(iter(why.values()))}"
+            warnings.append(notice("second-choice", text, region, radiograph.source, reasons=list(why)))
+    return first or candidates
 
 
-def _best(candidates: list[Radiograph], region: int, asked: Asked, warnings: list[str]) -> Radiograph:
+def _best(candidates: list[Radiograph], region: Region, asked: Asked, warnings: list[str]) -> Radiograph:
     if len(candidates) == 1:
         return candidates[0]
     try:
-        means = [float(asked(radiograph, False).peaks[:, region].max()) for radiograph in candidates]
+        means = [float(asked(one, False).peaks[:, REGIONS.index(region)].max()) for one in candidates]
     except InputRejected:
         means = [0.0]
-        text = f"There was no time to compare the {REGIONS[region]} radiographs; the first was taken."
-        warnings.append(notice("not-compared", text, REGIONS[region]))
+        text = f"There was no time to compare the {region} radiographs; the first was taken."
+        warnings.append(notice("not-compared", text, region))
     best = candidates[means.index(max(means))]
     scored, others = _name(best), [_name(radiograph) for radiograph in candidates if radiograph is not best]
-    text = f"Several {REGIONS[region]} radiographs: {scored} was scored, not {', '.join(others)}."
-    warnings.append(notice("several-radiographs", text, REGIONS[region], best.source, scored=scored, others=others))
+    text = f"Several {region} radiographs: {scored} was scored, not {', '.join(others)}."
+    warnings.append(notice("several-radiographs", text, region, best.source, scored=scored, others=others))
     return best
 
 

@@ -7,12 +7,14 @@ upside down at most 0.83, on the side 0.06, and mirrored 0.07.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.reading.orientation import ORIENTATIONS, TURNS, Orientation, to_upright
 from spinescore.runtime.reading.quality import finding
 from spinescore.runtime.scoring.geometry import implausible
@@ -31,7 +33,7 @@ __all__ = [
     "contradiction",
     "is_doubtful",
     "is_sure",
-    "is_worth_asking",
+    "look_at_turns",
     "others",
     "rather",
     "stands",
@@ -80,13 +82,12 @@ def by_points(result: RegionResult) -> Orientation | None:
     """
     if result.reject is None or result.reject.code != "implausible-geometry" or result.given:
         return None
-    known = result.known
-    index = np.flatnonzero(known)
     fitting = []
     for turn_deg, facing in ORIENTATIONS:
         centre, anterior = to_upright(result.centre, turn_deg), to_upright(result.anterior, turn_deg)
-        if implausible(centre, anterior, known, facing) is None:
-            across, down = centre[index[-1]] - centre[index[0]]
+        if implausible(centre, anterior, result.known, facing) is None:
+            first, *_, last = centre[result.known]
+            across, down = last - first
             fitting.append((abs(across) / down, (turn_deg, facing)))
     return min(fitting)[1] if fitting else None
 
@@ -97,11 +98,19 @@ def others(own: Turn) -> tuple[Turn, Turn, Turn]:
     return first, second, third
 
 
-def is_worth_asking(seen: Seen, turn_deg: Turn, min_confidence: float) -> bool:
-    """Whether to try a turn, given the peaks so far. A picture on its side has next to no peaks."""
-    own = next(iter(seen))
-    best = max(float(peaks.max()) for peaks in seen.values())
-    return (turn_deg - own) % 180 == 0 or best < min_confidence
+def look_at_turns(
+    seen: dict[Turn, NDArray[np.float64]], own: Turn, evidence: Callable[[Turn], NDArray[np.float64]], least: float
+) -> None:
+    """Add mean peaks to `seen` by turn, the own one first, as far as they are needed and there is time.
+
+    `evidence` raises `InputRejected` if there is none. If the best peak reaches `least`, the pictures on their sides,
+    which have next to no peaks, are left out.
+    """
+    with suppress(InputRejected):
+        for turn_deg in (own, *others(own)):
+            best = max((float(peaks.max()) for peaks in seen.values()), default=0.0)
+            if turn_deg not in seen and ((turn_deg - own) % 180 == 0 or best < least):
+                seen[turn_deg] = evidence(turn_deg)
 
 
 def rather(
@@ -109,13 +118,10 @@ def rather(
 ) -> Orientation | None:
     """Return the orientation with peaks that are higher than the `own` one's by the margin; None if there is none."""
     column = REGIONS.index(region)
-    turn_deg, number = max(
-        ((turn, number) for turn in seen for number in range(len(FACINGS))),
-        key=lambda one: (float(seen[one[0]][one[1], column]), FACINGS[one[1]] == own[1]),  # `as-is` sees no difference
-    )
-    best, now = seen[turn_deg][number, column], seen[own[0]][FACINGS.index(own[1]), column]
-    clear = best >= min_confidence and best >= now + margin
-    return (turn_deg, FACINGS[number]) if clear and (turn_deg, FACINGS[number]) != own else None
+    peaks = {(turn, facing): float(seen[turn][n, column]) for turn in seen for n, facing in enumerate(FACINGS)}
+    best = max(peaks, key=lambda one: (peaks[one], one[1] == own[1]))  # `as-is` sees no difference
+    clear = peaks[best] >= min_confidence and peaks[best] >= peaks[own] + margin
+    return best if clear and best != own else None
 
 
 def stands(seen: Seen, region: Region, own: Orientation) -> bool:
@@ -140,14 +146,12 @@ def contradiction(radiograph: Radiograph, orientation: Orientation, region: Regi
         step = "look at the overlay, and correct the facing that is given"
         return finding("orientation-contradicts", name, text, region, step, turn_deg=turn_deg, facing=facing)
     stands_as = "" if radiograph.turn_deg is None else _standing(radiograph.turn_deg)
-    faces = f"facing {radiograph.facing}" if radiograph.facing else ""
-    stated = ", ".join(filter(None, (stands_as, faces)))
+    stated = ", ".join(filter(None, (stands_as, f"facing {radiograph.facing}" if radiograph.facing else "")))
     header = f"its header states that the patient is {stated}, but" if stated else "its header states nothing, and"
     text = f"{header} {shown}"
     return finding("orientation-contradicts", name, text, region, turn_deg=turn_deg, facing=facing)
 
 
 def _standing(turn_deg: Turn) -> str:
-    return {0: "upright", 90: "lying (head to the left)", 180: "upside down", 270: "lying (head to the right)"}[
-        turn_deg
-    ]
+    sides = {0: "upright", 90: "lying (head to the left)", 180: "upside down", 270: "lying (head to the right)"}
+    return sides[turn_deg]

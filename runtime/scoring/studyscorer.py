@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 from spinescore.runtime.acceptance import AcceptanceRecord, mark_failed
@@ -16,7 +15,7 @@ from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.errors import CODES, SelfTestError
 from spinescore.runtime.logs import log_study
 from spinescore.runtime.scoring.budget import Budget, Clock, OnStage
-from spinescore.runtime.scoring.crops import Crop, latest_crops
+from spinescore.runtime.scoring.inputs import Crop, latest_crops
 from spinescore.runtime.scoring.intake import GivenPoints
 from spinescore.runtime.scoring.judgement import strictly
 from spinescore.runtime.scoring.launches import Effort
@@ -75,7 +74,9 @@ class StudyScorer:
         self._passed = False  # the latest self-test
         self._studies = 0  # scored since then
         if choice is not None and not self.views.testable:
-            self.findings += (_untested(self.info.engine, bundle),)
+            code, name = "engine-untested", bundle.manifest.name
+            text = f"Engine {self.info.engine} could not be tested: bundle {name} has no golden inputs"
+            self.findings += (Finding(code, "warning", f"{text}; {CODES[code].next_step}."),)
 
     @property
     def trusted(self) -> bool:
@@ -132,43 +133,31 @@ class StudyScorer:
 
         Raises what `Scorer.score` raises, but nothing for a budget that is exceeded at the end.
         """
-        budget = budget or self.budget()
-        try:
-            scored = self._score(study, given or {}, budget, strict, with_crops, warnings)
-            self._studies += 1
-            return scored
-        finally:
-            self.views.device.forget()
-            budget.end()
-
-    def _score(
-        self,
-        study: Study,
-        given: GivenPoints,
-        budget: Budget,
-        strict: bool,
-        with_crops: bool,
-        warnings: tuple[str, ...],
-    ) -> ScoredCrops:
-        views, localizer = self.views, self.bundle.manifest.localizer
+        budget, given = budget or self.budget(), given or {}
+        views, manifest = self.views, self.bundle.manifest
         budget.durations = views.durations
-        budget.go_on()
-        budget.begin("select")
-        selection = select(study, localizer, given, views.within(budget, len(study.radiographs)), strict)
-        selection.warnings.extend((*self.warnings, *warnings, *views.device.warnings))
-        budget.done("select")
-        results, stages_ms = views.score(selection.chosen, given, budget)
-        budget.begin("report")
-        selection.follow({region: result.chosen for region, result in results.items()})
-        selection.findings.extend(of_results(results, localizer.min_confidence))
-        if strict:
-            results = strictly(results, selection.findings)
-        size = self.bundle.manifest.grader.input
-        crops = latest_crops(views.pipeline, size, results) if with_crops else ()
-        report = study_report(study, self.bundle, self.info, selection, results, self._max_imputed)
-        report = timed(with_findings(report, self.findings), study.read_ms, stages_ms, budget)
-        log_study(report)
-        return ScoredCrops(crops, report)
+        try:
+            budget.go_on()
+            budget.begin("select")
+            evidence = views.within(budget, len(study.radiographs))
+            selection = select(study, manifest.localizer, given, evidence, strict)
+            selection.warnings.extend((*self.warnings, *warnings, *views.device.warnings))
+            budget.done("select")
+            results = views.score(selection.chosen, given, budget)
+            budget.begin("report")
+            selection.follow({region: result.chosen for region, result in results.items()})
+            selection.findings.extend(of_results(results, manifest.localizer.min_confidence))
+            if strict:
+                results = strictly(results, selection.findings)
+            crops = latest_crops(views.pipeline, manifest.grader.input, results) if with_crops else ()
+            report = study_report(study, self.bundle, self.info, selection, results, self._max_imputed)
+            report = timed(with_findings(report, self.findings), study.read_ms, budget)
+            log_study(report)
+            self._studies += 1
+            return ScoredCrops(crops, report)
+        finally:
+            views.device.forget()
+            budget.end()
 
     def close(self) -> None:
         """Free the device, with its networks and buffers. Closing twice is no error."""
@@ -177,13 +166,5 @@ class StudyScorer:
     def __enter__(self) -> StudyScorer:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def _untested(engine: str, bundle: Bundle) -> Finding:
-    code = "engine-untested"
-    text = f"Engine {engine} could not be tested: bundle {bundle.manifest.name} has no golden inputs"
-    return Finding(code, "warning", f"{text}; {CODES[code].next_step}.")

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from spinescore.runtime.scoring.expected import Expected, expected_score
 from spinescore.runtime.scoring.msasss import DiscScore, RegionScore, score_region, score_study
 from spinescore.runtime.scoring.report import (
-    CornerReport,
     DiscReport,
     RadiographInfo,
     RegionReport,
@@ -69,23 +68,21 @@ def total_report(
 ) -> TotalReport:
     """Return the study's total from the scored regions; `distributions` are those of their totals."""
     total = score_study(scores)
-    return TotalReport(
-        _shown(total.value),
-        total.range,
-        total.status,
-        total.imputed_sites,
-        _expected(reduce(np.convolve, distributions.values())) if len(distributions) == len(REGIONS) else None,
-    )
+    both = reduce(np.convolve, distributions.values()) if len(distributions) == len(REGIONS) else None
+    expected = None if both is None else _expected(both)
+    return TotalReport(_shown(total.value), total.range, total.status, total.imputed_sites, expected)
 
 
 def _with_total(disc: DiscReport, score: DiscScore, imputed: Mapping[str, float]) -> DiscReport:
-    upper, lower = (_with_imputed(corner, imputed.get(corner.site)) for corner in disc.corners)
+    upper, lower = (
+        replace(
+            corner,
+            status="imputed" if corner.site in imputed else corner.missing_because or "scored",
+            imputed=_shown(imputed.get(corner.site)),
+        )
+        for corner in disc.corners
+    )
     return replace(disc, corners=(upper, lower), total=_shown(score.total), range=score.range)
-
-
-def _with_imputed(corner: CornerReport, imputed: float | None) -> CornerReport:
-    status = corner.missing_because or "scored" if imputed is None else "imputed"
-    return replace(corner, status=status, imputed=_shown(imputed))
 
 
 def _expected(distribution: NDArray[np.float64]) -> Expected:

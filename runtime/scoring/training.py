@@ -6,16 +6,15 @@ the same inputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from types import TracebackType
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.kernels.decode import DISCS, POINT, BoxSpec
-from spinescore.kernels.warp import ROI, WarpSpec
+from spinescore.kernels.warp import ROI
 from spinescore.runtime.devices.host import HostDevice
 from spinescore.runtime.manifest import HEAD_OUTPUTS, Manifest, NetworkInput
 from spinescore.runtime.reading.orientation import to_upright
@@ -31,6 +30,7 @@ from spinescore.runtime.scoring.networks import (
     LOCALIZER_TABLE,
     crop_spec,
     graded_sites,
+    warp_spec,
 )
 from spinescore.runtime.scoring.selection import Chosen, faced, facing_from_points
 from spinescore.runtime.study import LEVELS, REGIONS, Radiograph, Region, Study
@@ -89,9 +89,7 @@ class TrainingInputs:
     def __enter__(self) -> TrainingInputs:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._device.close()
 
     def of(self, study: Study, given: GivenPoints, strict: bool = False) -> SeenStudy:
@@ -112,17 +110,16 @@ class TrainingInputs:
         return seen
 
     def _cut(self, seen: SeenStudy, region: Region, points: Points) -> None:
-        device, view, chosen = self._device, REGIONS.index(region), seen.chosen[region]
-        device.upload(view, source_of(chosen.radiograph, self._manifest))
-        views = view_of(view, chosen, points).reshape(1)
-        marked = np.zeros((1, DISCS, 2), POINT)
+        view, chosen = REGIONS.index(region), seen.chosen[region]
+        self._device.upload(view, source_of(chosen.radiograph, self._manifest))
+        views, marked = view_of(view, chosen, points).reshape(1), np.zeros((1, DISCS, 2), POINT)
         for disc, pair in points.items():
             marked["xy"][0, disc], marked["confidence"][0, disc] = pair, 1
         discs = {disc: _disc(region, disc, pair, chosen) for disc, pair in points.items()}
         if self._localizer_inputs:
-            seen.pictures.extend(self._localized(region, chosen, views, marked, discs))
+            seen.pictures.extend(self._localized(region, chosen, views, marked, discs.values()))
         seen.pictures.extend(self._cropped(region, views, marked, discs))
-        device.forget()
+        self._device.forget()
 
     def _localized(
         self,
@@ -130,27 +127,22 @@ class TrainingInputs:
         chosen: Chosen,
         views: NDArray[np.void],
         marked: NDArray[np.void],
-        discs: Mapping[int, SeenDisc],
+        discs: Iterable[SeenDisc],
     ) -> Iterator[SeenPicture]:
         """Yield the whole radiograph and, for a localizer with two passes, the box around the points."""
-        localizer = self._manifest.localizer
-        size = localizer.input
+        localizer, size = self._manifest.localizer, self._manifest.localizer.input
         rois = {"localizer": whole_of(REGIONS.index(region), chosen, localizer).reshape(1)}
         if localizer.passes > 1:
-            box = np.zeros(1, ROI)
-            shown = views if localizer.facing == "left" else mirrored_views(views, localizer.facing)
+            box = rois["localizer-pass-2"] = np.zeros(1, ROI)
+            shown = mirrored_views(views, localizer.facing)
             self._device.boxes(marked, shown, BoxSpec(size.height, size.width, localizer.box_padding), box)
-            rois["localizer-pass-2"] = box
+        half = 0.5 if localizer.align == "centre" else 0.0
         for network, roi in rois.items():
-            image = self._warped(roi, size, LOCALIZER_TABLE)[0]
-            placed = [self._placed(disc, roi[0]) for disc in discs.values()]
-            yield SeenPicture(region, network, image, tuple(placed))
-
-    def _placed(self, disc: SeenDisc, roi: NDArray[np.void]) -> SeenDisc:
-        inputs = to_input(roi, disc.source_px)
-        centred = self._manifest.localizer.align == "centre"
-        heatmap = (inputs + 0.5) / HEATMAP_STRIDE - 0.5 if centred else inputs / HEATMAP_STRIDE
-        return SeenDisc(disc.level, disc.source_px, disc.rotation_deg, inputs, heatmap)
+            placed = []
+            for disc in discs:
+                inputs = to_input(roi[0], disc.source_px)
+                placed.append(replace(disc, input_px=inputs, heatmap_px=(inputs + half) / HEATMAP_STRIDE - half))
+            yield SeenPicture(region, network, self._warped(roi, size, LOCALIZER_TABLE)[0], tuple(placed))
 
     def _cropped(
         self, region: Region, views: NDArray[np.void], marked: NDArray[np.void], discs: Mapping[int, SeenDisc]
@@ -160,20 +152,16 @@ class TrainingInputs:
             flips = FLIPS[outputs]
             rois = np.zeros((1, DISCS, len(flips)), ROI)
             self._device.crops(marked, views, crop_spec(grader, flips), rois)
-            greys = self._warped(rois, grader.input, GRADER_TABLE).reshape(DISCS, len(flips), *self._shape)
+            greys = self._warped(rois, grader.input, GRADER_TABLE)
             for disc, seen in discs.items():
                 for number in range(len(flips)):
                     if rois["source"][0, disc, number] >= 0:
                         sites = graded_sites(seen.level, flips, number)
-                        yield SeenPicture(region, network, greys[disc, number], (seen,), sites)
-
-    @property
-    def _shape(self) -> tuple[int, int]:
-        return self._manifest.grader.input.height, self._manifest.grader.input.width
+                        yield SeenPicture(region, network, greys[disc * len(flips) + number], (seen,), sites)
 
     def _warped(self, rois: NDArray[np.void], size: NetworkInput, table: int) -> NDArray[np.float32]:
         out = np.zeros((rois.size, size.channels, size.height, size.width), np.float32)
-        self._device.warp(rois, WarpSpec(size.height, size.width, size.antialias, size.mean, size.std, table), out)
+        self._device.warp(rois, warp_spec(size, table), out)
         return input_greys(out, size)
 
 
@@ -193,27 +181,23 @@ def _by_region(seen: SeenStudy, given: GivenPoints, strict: bool) -> dict[Region
     open_regions = [region for region in REGIONS if given.get(region) and region not in candidates]
     if len(nameless) == len(open_regions) == 1:
         candidates[open_regions[0]] = nameless
-        seen.warnings.append(
-            f"{_name(nameless[0])} does not state its region; it was taken for the {open_regions[0]} one, the only "
-            "region with points and without another radiograph."
-        )
+        taken = f"{_name(nameless[0])} does not state its region; it was taken for the {open_regions[0]} one"
+        seen.warnings.append(f"{taken}, the only region with points and without another radiograph.")
     elif nameless:
-        seen.left_out.append(
-            f"{_named(nameless)}: nothing states the region, and no network is asked; state it with --region, or in "
-            "the list of --inputs."
-        )
+        advice = "state it with --region, or in the list of --inputs."
+        seen.left_out.append(f"{_named(nameless)}: nothing states the region, and no network is asked; {advice}")
     usable: dict[Region, Radiograph] = {}
     for region in (region for region in REGIONS if region in candidates):
-        radiographs = candidates[region]
-        if len(radiographs) > 1:
+        names = _named(candidates[region])
+        if len(candidates[region]) > 1:
             seen.left_out.append(
-                f"{_named(radiographs)} show the {region} spine of one study, and the points are of one; name only the "
-                "file in which they were set."
+                f"{names} show the {region} spine of one study, and the points are of one; name only the file in which "
+                "they were set."
             )
         elif not given.get(region):
-            seen.left_out.append(f"{_named(radiographs)}: no points of {region} discs are given for it.")
+            seen.left_out.append(f"{names}: no points of {region} discs are given for it.")
         else:
-            usable[region] = radiographs[0]
+            usable[region] = candidates[region][0]
     return usable
 
 
@@ -235,9 +219,8 @@ def _faced(seen: SeenStudy, region: Region, radiograph: Radiograph, points: Poin
     chosen = faced(radiograph, points)
     if (text := facing_from_points(chosen, _name(radiograph))) is not None:
         seen.warnings.append(text)
-    pairs = to_upright(np.array(list(points.values()), np.float64), chosen.turn_deg)
     xy = np.zeros((DISCS, 2, 2))
-    xy[list(points)] = pairs
+    xy[list(points)] = to_upright(np.array(list(points.values()), np.float64), chosen.turn_deg)
     known = np.isin(np.arange(DISCS), list(points))
     reason = implausible(xy[:, 0], xy[:, 1], known, chosen.facing)
     if reason is not None:
@@ -247,8 +230,8 @@ def _faced(seen: SeenStudy, region: Region, radiograph: Radiograph, points: Poin
 
 def _disc(region: Region, disc: int, pair: NDArray[Any], chosen: Chosen) -> SeenDisc:
     xy = np.asarray(pair, np.float64)
-    upright = to_upright(xy, chosen.turn_deg)
-    return SeenDisc(LEVELS[region][disc], xy, float(rotation_deg(upright[0], upright[1], chosen.facing)))
+    centre, anterior = to_upright(xy, chosen.turn_deg)
+    return SeenDisc(LEVELS[region][disc], xy, float(rotation_deg(centre, anterior, chosen.facing)))
 
 
 def _named(radiographs: list[Radiograph]) -> str:

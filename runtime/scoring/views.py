@@ -19,15 +19,16 @@ from spinescore.runtime.acceptance.selftest import SelfTest
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import Device
 from spinescore.runtime.errors import DeviceError, InputRejected, SelfTestError
-from spinescore.runtime.scoring.budget import Boundary, Budget, Effort, Launches, alternatives
+from spinescore.runtime.scoring.budget import Boundary, Budget
 from spinescore.runtime.scoring.estimates import Durations
 from spinescore.runtime.scoring.grading import probabilities
 from spinescore.runtime.scoring.inputs import source_of, view_of, whole_of
 from spinescore.runtime.scoring.intake import GivenPoints
 from spinescore.runtime.scoring.judgement import RegionResult, judge
-from spinescore.runtime.scoring.levels import LEAST_COUNTED, miscounted
+from spinescore.runtime.scoring.launches import Effort, Launches, alternatives
 from spinescore.runtime.scoring.networks import VIEWS
 from spinescore.runtime.scoring.pipeline import Pipeline, full_effort
+from spinescore.runtime.scoring.scoredquality import LEAST_COUNTED, miscounted
 from spinescore.runtime.scoring.selection import Chosen, Evidence, other_region
 from spinescore.runtime.scoring.standing import (
     FACINGS,
@@ -36,8 +37,7 @@ from spinescore.runtime.scoring.standing import (
     by_points,
     contradiction,
     is_doubtful,
-    is_worth_asking,
-    others,
+    look_at_turns,
     rather,
     stands,
 )
@@ -123,23 +123,21 @@ class Views:
         full = self.efforts[0]
         try:
             for effort in dict.fromkeys((full, replace(full, test_time=False), self.efforts[-1])):
-                launches, _, stages_ms = self._launch(chosen, given, budget, (effort,))
-                self.durations.learn(launches.took(stages_ms))
+                self._launch(chosen, given, budget, (effort,))
+                self.durations.learn(budget.took)
+                budget.took.clear()
             self._asked(budget, synthetic.radiograph, 0)
         except DeviceError:  # the scorer was opened for smaller pictures
             return
 
-    def score(
-        self, chosen: dict[Region, Chosen], given: GivenPoints, budget: Budget
-    ) -> tuple[dict[Region, RegionResult], dict[str, float]]:
-        """Return the regions' results, and the milliseconds of the stages localize, crop and grade."""
+    def score(self, chosen: dict[Region, Chosen], given: GivenPoints, budget: Budget) -> dict[Region, RegionResult]:
+        """Return the regions' results; their times are in `budget.stages_ms`."""
         if not chosen:
-            return {}, {}
-        launches, results, stages_ms = self._launch(chosen, given, budget, self.efforts)
-        budget.took += launches.took(stages_ms)
-        self._recheck_doubtful(chosen, given, results, stages_ms, budget)
+            return {}
+        results = self._launch(chosen, given, budget, self.efforts)
+        self._recheck_doubtful(chosen, given, results, budget)
         self._check_levels(results, budget)
-        return results, stages_ms
+        return results
 
     def within(self, budget: Budget, count: int) -> Evidence:
         """Return the function that gives the evidence of one of `count` radiographs within a budget.
@@ -167,47 +165,40 @@ class Views:
 
     def _flips(self, radiograph: Radiograph, turn_deg: Turn) -> tuple[NDArray[np.void], NDArray[np.void]]:
         """Upload a radiograph; return the ROIs and `VIEW` records that show it as it is and mirrored."""
-        self._upload(0, radiograph)
+        self.device.upload(0, source_of(radiograph, self._manifest))
         parameters = np.zeros(VIEWS, VIEW)
         parameters["faces_right"] = [facing == "right" for facing in FACINGS]
-        whole = np.array([self._whole(0, Chosen(radiograph, facing, turn_deg)) for facing in FACINGS], ROI)
-        return whole, parameters
+        flips = (Chosen(radiograph, facing, turn_deg) for facing in FACINGS)
+        return np.array([whole_of(0, flip, self._manifest.localizer) for flip in flips], ROI), parameters
 
     def _launch(
         self, chosen: Mapping[Region, Chosen], given: GivenPoints, budget: Budget, efforts: Sequence[Effort]
-    ) -> tuple[Launches, dict[Region, RegionResult], dict[str, float]]:
+    ) -> dict[Region, RegionResult]:
+        """Upload the radiographs, run the first of the efforts that there is time for, and judge the regions."""
         whole, parameters = np.zeros(VIEWS, ROI), np.zeros(VIEWS, VIEW)
         whole["source"] = -1
+        regions = {region: view for view, region in enumerate(REGIONS) if region in chosen}
         budget.begin("upload")
-        for view, region in enumerate(REGIONS):
-            if region in chosen:
-                self._upload(view, chosen[region].radiograph)
-                whole[view] = self._whole(view, chosen[region])
-                parameters[view] = view_of(view, chosen[region], given.get(region, {}))
-        indices = [REGIONS.index(region) for region in chosen]
-        views = slice(min(indices), max(indices) + 1)
+        for region, view in regions.items():
+            self.device.upload(view, source_of(chosen[region].radiograph, self._manifest))
+            whole[view] = whole_of(view, chosen[region], self._manifest.localizer)
+            parameters[view] = view_of(view, chosen[region], given.get(region, {}))
+        first, last = min(regions.values()), max(regions.values())
         budget.done("upload")
-        effort = budget.choose(efforts, views.stop - views.start, self._full)
-        launches = Launches(effort, views.stop - views.start)
+        effort = budget.choose(efforts, last + 1 - first, self._full)
+        launches = Launches(effort, last + 1 - first)
         budget.go_on(launches.plainest)  # before steps are captured, which takes time
-        outputs = self.pipeline.score(views, whole, parameters, effort, budget.boundary(launches))
-        budget.done("grade")
-        head = self._manifest.grader.head
-        p = probabilities(outputs.logits, head).reshape(len(outputs.points), -1, 2, 4)
-        results = {}
-        for region in (region for region in REGIONS if region in chosen):
-            row = REGIONS.index(region) - views.start
-            discs = given.get(region, {}).keys()
-            results[region] = judge(region, chosen[region], outputs.points[row], p[row], self._manifest, discs)
-        return launches, results, outputs.durations_ms
+        outputs = self.pipeline.score(slice(first, last + 1), whole, parameters, effort, budget.boundary(launches))
+        budget.launched(launches, outputs.durations_ms)
+        p = probabilities(outputs.logits, self._manifest.grader.head).reshape(len(outputs.points), -1, 2, 4)
+        points = {region: (outputs.points[view - first], p[view - first]) for region, view in regions.items()}
+        return {
+            region: judge(region, chosen[region], *points[region], self._manifest, given.get(region, {}).keys())
+            for region in regions
+        }
 
     def _recheck_doubtful(
-        self,
-        chosen: Mapping[Region, Chosen],
-        given: GivenPoints,
-        results: dict[Region, RegionResult],
-        stages_ms: dict[str, float],
-        budget: Budget,
+        self, chosen: Mapping[Region, Chosen], given: GivenPoints, results: dict[Region, RegionResult], budget: Budget
     ) -> None:
         """Check doubtful results: whether the radiograph shows the other region, or has another orientation.
 
@@ -220,26 +211,34 @@ class Views:
             if (shown := by_points(result)) is not None:
                 turned[region] = Chosen(chosen[region].radiograph, shown[1], shown[0])
                 continue
-            seen = self._every_turn(chosen[region], budget)
             own = chosen[region].turn_deg, chosen[region].facing
+            seen: dict[Turn, NDArray[np.float64]] = {}
+            look_at_turns(seen, own[0], self._if_time(chosen[region], budget), localizer.min_confidence)
             other = other_region(region, np.array(list(seen.values())), localizer) if seen else None
-            unsure = result.reject is not None and result.reject.code == "low-confidence"
-            if other is not None and unsure:
+            margin = MARGIN if chosen[region].radiograph.facing_from == "header" else STATED_MARGIN
+            if other is not None and result.reject is not None and result.reject.code == "low-confidence":
                 results[region] = result.rather(other)
-            elif seen and (better := rather(seen, region, own, localizer.min_confidence, _margin(result))) is not None:
+            elif seen and (better := rather(seen, region, own, localizer.min_confidence, margin)) is not None:
                 turned[region] = Chosen(chosen[region].radiograph, better[1], better[0])
             else:
                 results[region] = replace(result, stands_as_seen=stands(seen, region, own))
-        if turned == chosen:
-            return
-        launches, again, more_ms = self._launch(turned, given, budget, self.efforts)
-        budget.took += launches.took(more_ms)
-        for stage, ms in more_ms.items():
-            stages_ms[stage] = stages_ms.get(stage, 0.0) + ms
-        for region in (region for region in turned if turned[region] != chosen[region]):
+        changed = [region for region in turned if turned[region] != chosen[region]]
+        again = self._launch(turned, given, budget, self.efforts) if changed else {}
+        for region in changed:
             now = turned[region]
             finding = contradiction(now.radiograph, (now.turn_deg, now.facing), region)
             results[region] = replace(again[region], findings=(finding,), stands_as_seen=True)
+
+    def _if_time(self, chosen: Chosen, budget: Budget) -> Callable[[Turn], NDArray[np.float64]]:
+        """Return the function that looks at a turn of the radiograph; it raises `InputRejected` without time."""
+
+        def evidence(turn_deg: Turn) -> NDArray[np.float64]:
+            if not budget.allows_evidence(self.pipeline.localizers, self.efforts, 0):
+                raise InputRejected("no-time", "there is no time to look at another turn")
+            budget.go_on()
+            return self._asked(budget, chosen.radiograph, turn_deg)
+
+        return evidence
 
     def _check_levels(self, results: dict[Region, RegionResult], budget: Budget) -> None:
         """Check whether the localizer finds a reader's discs one level away."""
@@ -253,29 +252,6 @@ class Views:
                 finding = miscounted(result, seen, self._manifest.localizer.min_confidence)
                 if finding is not None:
                     results[region] = replace(result, findings=(*result.findings, finding))
-
-    def _every_turn(self, chosen: Chosen, budget: Budget) -> dict[Turn, NDArray[np.float64]]:
-        """Return mean peaks (facing, region) by turn, its own first, as far as they are needed and there is time."""
-        seen: dict[Turn, NDArray[np.float64]] = {}
-        least = self._manifest.localizer.min_confidence
-        for turn_deg in (chosen.turn_deg, *others(chosen.turn_deg)):
-            if seen and not is_worth_asking(seen, turn_deg, least):
-                continue
-            if not budget.allows_evidence(self.pipeline.localizers, self.efforts, 0):
-                break
-            budget.go_on()
-            seen[turn_deg] = self._asked(budget, chosen.radiograph, turn_deg)
-        return seen
-
-    def _upload(self, slot: int, radiograph: Radiograph) -> None:
-        self.device.upload(slot, source_of(radiograph, self._manifest))
-
-    def _whole(self, source: int, chosen: Chosen) -> NDArray[np.void]:
-        return whole_of(source, chosen, self._manifest.localizer)
-
-
-def _margin(result: RegionResult) -> float:
-    return MARGIN if result.chosen.radiograph.facing_from == "header" else STATED_MARGIN
 
 
 def _no_time(radiograph: Radiograph, budget: Budget, needed_ms: float) -> str:

@@ -25,7 +25,7 @@ from spinescore.runtime.fields import OPTIONAL, Length
 from spinescore.runtime.files import file_sha256
 from spinescore.runtime.jsonfile import read_json
 from spinescore.runtime.outputs.dicomobjects import write_dicom
-from spinescore.runtime.outputs.formats import FORMATS, ResultFormat
+from spinescore.runtime.outputs.formats import FORMATS, ResultFormat, write_file
 from spinescore.runtime.outputs.structured import structured_report
 from spinescore.runtime.reading.studies import load_study
 from spinescore.runtime.scoring.correction import Correction, correct, keypoints_of, left_behind
@@ -227,8 +227,8 @@ def write_formats(
             if name == "sr":
                 write_dicom(part / FORMATS["sr"].file, _report(predecessor, study, report, created))
                 continue
-            for file, write in FORMATS[name].make(study, report, created):
-                write(part / file)
+            for file, content in FORMATS[name].files(study, report, created).items():
+                write_file(part / file, content)
         except OutputError as error:
             not_made[name] = str(error)
     return not_made

@@ -16,8 +16,8 @@ from helpers.scoring import checked
 from spinescore.runtime import Correction, correct, keypoints_of
 from spinescore.runtime.outputs import codes
 from spinescore.runtime.outputs.dicomobjects import write_dicom
+from spinescore.runtime.outputs.groups import person_name
 from spinescore.runtime.outputs.html import html
-from spinescore.runtime.outputs.observers import person_name
 from spinescore.runtime.outputs.overlay import draw_overlay
 from spinescore.runtime.outputs.rows import COLUMNS, row
 from spinescore.runtime.outputs.srtext import report_text

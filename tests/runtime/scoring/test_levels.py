@@ -9,8 +9,7 @@ import pytest
 
 from helpers.phantom_views import result, truth, unread
 from spinescore.kernels.decode import POINT
-from spinescore.runtime.scoring.levels import miscounted
-from spinescore.runtime.scoring.scoredquality import of_results
+from spinescore.runtime.scoring.scoredquality import miscounted, of_results
 from spinescore.runtime.scoring.shape import upside_down_odds
 from spinescore.runtime.study import REGIONS
 
