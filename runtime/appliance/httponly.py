@@ -15,16 +15,15 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from spinescore.runtime.appliance.configuration.config import Config, Score, SpoolPart
-from spinescore.runtime.appliance.configuration.httpconfig import Http, HttpToken
+from spinescore.runtime.appliance.configuration.endpoints import Http, HttpToken
 from spinescore.runtime.appliance.store.places import Places, is_running
 from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.names import DeviceName
 
-__all__ = ["PORT", "ROLES", "Alone", "alone", "own_folder"]
+__all__ = ["PORT", "ROLES", "alone", "own_folder"]
 
 PORT = 8474  # on Windows, if none is named
 ROLES = ("web",)
@@ -35,16 +34,8 @@ _RESULTS_D = 1.0 / 24.0
 _STARTING_S = 60.0
 
 
-@dataclass(frozen=True)
-class Alone:
-    """The configuration of a service alone, and where it answers, in words."""
-
-    config: Config
-    where: str
-
-
-def alone(folder: Path, bundle: str, device: DeviceName, port: int | None) -> Alone:
-    """Return how to serve in a folder. With a `port` it answers on TCP, too. Raises SpineScoreError."""
+def alone(folder: Path, bundle: str, device: DeviceName, port: int | None) -> tuple[Config, str]:
+    """Return how to serve in a folder, and where, in words; with a `port` on TCP, too. Raises SpineScoreError."""
     port = PORT if port is None and sys.platform == "win32" else port
     http, where = Http(), f"on the socket {folder / 'http.sock'}"
     if port is not None:
@@ -54,7 +45,7 @@ def alone(folder: Path, bundle: str, device: DeviceName, port: int | None) -> Al
         where = f"{also}on http://127.0.0.1:{port} with the token in {token}"
     spool = SpoolPart(str(folder), reserve_gb=_RESERVE_GB, results_d=_RESULTS_D)
     near = Path(bundle).absolute()
-    return Alone(Config(spool, Score(str(near) if near.is_dir() else bundle, device), http=http), where)
+    return Config(spool, Score(str(near) if near.is_dir() else bundle, device), http=http), where
 
 
 @contextmanager

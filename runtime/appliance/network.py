@@ -13,8 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from spinescore.runtime.appliance.configuration.config import Config, Tls
-from spinescore.runtime.appliance.configuration.endpoints import Web
-from spinescore.runtime.appliance.configuration.httpconfig import LONGEST_SOCKET, Http
+from spinescore.runtime.appliance.configuration.endpoints import LONGEST_SOCKET, Http, Web
 from spinescore.runtime.appliance.fault import Denied
 
 __all__ = ["certificate_faults", "client_context", "network_faults", "read_secret", "server_context", "socket_fault",

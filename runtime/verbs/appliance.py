@@ -45,7 +45,7 @@ def bundle(arguments: argparse.Namespace) -> int:
     _check_libraries()
     from spinescore.runtime.appliance.shipping.minisign import read_secret_key
     from spinescore.runtime.appliance.shipping.release import write_release
-    from spinescore.runtime.appliance.shipping.target import here, parse_target
+    from spinescore.runtime.appliance.shipping.wheels import here, parse_target
 
     platform, python = here()
     target = parse_target(arguments.platform or platform, arguments.python or python)

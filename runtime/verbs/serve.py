@@ -101,9 +101,9 @@ def _serve_http_only(arguments: argparse.Namespace) -> int:
     bundle = arguments.bundle or BUNDLE
     Bundle.open(bundle)  # a fault is said before a folder is made
     with _stopping() as stop, own_folder(arguments.folder) as folder:
-        service = alone(folder, bundle, arguments.device or "auto", arguments.port)
-        say(f"answering {service.where}")
-        serve(service.config, stop, say, roles=ROLES)
+        config, where = alone(folder, bundle, arguments.device or "auto", arguments.port)
+        say(f"answering {where}")
+        serve(config, stop, say, roles=ROLES)
     return OK
 
 

@@ -128,8 +128,8 @@ def deliver(arguments: argparse.Namespace) -> int:
 
 def dismiss(arguments: argparse.Namespace) -> int:
     """Give up deliveries of a study, also to a destination that is not configured any more. Return the exit status."""
-    from spinescore.runtime.appliance.store import dismissal
+    from spinescore.runtime.appliance.seen import status
 
     with opened(arguments.config) as (_, index, clock):
-        say(dismissal.dismiss(index, clock, study_of(index, arguments.study), arguments.destination))
+        say(status.dismiss(index, clock, study_of(index, arguments.study), arguments.destination))
     return OK

@@ -10,7 +10,7 @@ from pathlib import Path
 from helpers.appliance import FakeClock
 from helpers.http_calls import FORM, TCP, call
 from spinescore.runtime.appliance.configuration.config import Config, Score, SpoolPart
-from spinescore.runtime.appliance.configuration.httpconfig import Http
+from spinescore.runtime.appliance.configuration.endpoints import Http
 from spinescore.runtime.appliance.store.places import make_places
 from spinescore.runtime.appliance.web.access import Access, Client, read_access
 from spinescore.runtime.appliance.web.app import make_app

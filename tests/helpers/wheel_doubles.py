@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from spinescore.runtime.appliance.shipping import minisign, release
-from spinescore.runtime.appliance.shipping.target import Target, here, parse_target
+from spinescore.runtime.appliance.shipping.wheels import Target, here, parse_target
 
 KEY = minisign.SecretKey(b"\1\2\3\4\5\6\7\x08", bytes(range(32)))
 

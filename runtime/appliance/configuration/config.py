@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from spinescore.runtime.appliance.configuration.endpoints import (
     Destination,
+    Http,
     Path_,
     ResultKind,
     Seconds,
@@ -22,7 +23,6 @@ from spinescore.runtime.appliance.configuration.endpoints import (
     Tls,
     check_ae_title,
 )
-from spinescore.runtime.appliance.configuration.httpconfig import Http
 from spinescore.runtime.appliance.seen.audit import Audit
 from spinescore.runtime.documents import read
 from spinescore.runtime.fields import OPTIONAL, Length, Within, dotted

@@ -1,4 +1,4 @@
-"""The state of the appliance as an operator sees it, read from the index."""
+"""The state of the appliance as an operator sees it, read from the index, and what an operator can do with a study."""
 
 from __future__ import annotations
 
@@ -10,27 +10,17 @@ from typing import Any
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.seen import audit
 from spinescore.runtime.appliance.seen.ready import read_alive, why_not_ready
-from spinescore.runtime.appliance.store.counts import counters, tally
+from spinescore.runtime.appliance.store.counts import add, counters, tally
 from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.places import Places, is_running
 from spinescore.runtime.appliance.store.quarantine import quarantine_bytes
-from spinescore.runtime.appliance.store.studies import STATES, change_state
+from spinescore.runtime.appliance.store.studies import STATES, change_state, settle
 from spinescore.runtime.appliance.store.summaries import LATEST
 from spinescore.runtime.codes import CODES
 from spinescore.runtime.text import number_of
 
-__all__ = [
-    "SCHEMA",
-    "deliver_again",
-    "find_study",
-    "list_studies",
-    "oldest_waiting_s",
-    "parked_by_code",
-    "retry",
-    "show_study",
-    "status",
-    "studies_by_state",
-]
+__all__ = ["SCHEMA", "deliver_again", "dismiss", "find_study", "list_studies", "oldest_waiting_s", "parked_by_code",
+           "retry", "show_study", "status", "studies_by_state"]  # fmt: skip
 
 SCHEMA = "spinescore.appliance-status/1"
 
@@ -236,3 +226,35 @@ def deliver_again(
     if not count:
         return f"study {study} is {row['state']} and has no results to deliver again now; nothing was changed"
     return f"{number_of(count, 'file')} of study {study} will be delivered again where missing"
+
+
+def dismiss(index: Index, clock: Clock, study: int, destination: str | None = None, *, user: str | None = None) -> str:
+    """Give up the deliveries of a study that wait or are parked, and return a sentence on it.
+
+    Only those to `destination`, if it is given; the configuration need not have it any more. A parked study without
+    such deliveries is given up as a whole. `study deliver` and `study retry` take up again what was given up. `user`
+    is named in the audit log; without it the user of this process is.
+    """
+    now = clock.now()
+    with index.transaction():
+        row = index.one("SELECT * FROM studies WHERE id = ?", study)
+        deliveries = index.rows(
+            "SELECT * FROM deliveries WHERE input_key IN (SELECT input_key FROM results WHERE study = ?) AND "
+            "state IN ('parked', 'waiting', 'committing') AND (? IS NULL OR destination = ?)",
+            study, destination, destination,
+        )  # fmt: skip
+        for one in deliveries:
+            index.change("UPDATE deliveries SET state = 'dismissed', changed_s = ? WHERE id = ?", now, one["id"])
+            add(index, "deliveries", one["destination"], "dismissed")
+        if any(one["input_key"] == row["input_key"] for one in deliveries):
+            if row["state"] == "parked":  # perhaps with the code of another delivery, or not any more
+                change_state(index, clock, study, "delivering")
+            settle(index, clock, study)
+        elif row["state"] == "parked" and destination is None:
+            index.change("UPDATE studies SET state = 'dismissed', changed_s = ? WHERE id = ?", now, study)
+        elif not deliveries:
+            return f"study {study} is {row['state']} and has no delivery that waits or is parked; nothing was changed"
+        audit.note(index, clock, "dismissed", study=study, destination=destination, files=len(deliveries),
+                   user=user or audit.operator())  # fmt: skip
+    what = f"the delivery of {number_of(len(deliveries), 'file')} of study {study}" if deliveries else f"study {study}"
+    return f"{what} is dismissed; spinescore study show {study} shows what is left"

@@ -4,7 +4,7 @@
                    |-> waiting        the destination is not reachable; tried again after 5 s to 15 min, for 7 days
                    |-> parked         it refused the file, or was not reachable for 7 days
     waiting -> cancelled              a later revision of the study takes the place of this one
-    waiting, parked -> dismissed      a person has given it up (`store/dismissal`)
+    waiting, parked -> dismissed      a person has given it up (`spinescore study dismiss`)
 
 A row that was `sending` when its process ended has an unclear outcome: the destination is asked before anything is
 sent again, as a second copy is not harmless in every archive. A destination that cannot answer that for a day gets the
@@ -28,20 +28,8 @@ from spinescore.runtime.appliance.store.studies import settle
 from spinescore.runtime.files import file_sha256
 from spinescore.runtime.text import brief
 
-__all__ = [
-    "DELIVERIES",
-    "EXPIRES_S",
-    "SENT",
-    "Deliverer",
-    "Destination",
-    "Outcome",
-    "Parcel",
-    "conclude",
-    "fault_of",
-    "is_superseded",
-    "parcel_of",
-    "reason_of",
-]
+__all__ = ["DELIVERIES", "EXPIRES_S", "SENT", "Deliverer", "Destination", "Outcome", "Parcel", "conclude", "fault_of",
+           "is_superseded", "parcel_of", "reason_of"]  # fmt: skip
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 5.0, 900.0
 _NOTE_AGAIN_S = 3600.0

@@ -1,7 +1,6 @@
 """Releases of the appliance: folders that install it on machines without a network, and the unit of systemd.
 
-    target      the platform and the Python that a release is for
-    wheels      the pinned packages for a target, and what they say of themselves
+    wheels      the platform of a release, the pinned packages for it, and what they say of themselves
     sbom        the bill of materials
     minisign    signatures
     release     the folder: written, and verified

@@ -22,10 +22,10 @@ from pathlib import Path
 
 from spinescore.runtime.appliance.shipping import minisign
 from spinescore.runtime.appliance.shipping.sbom import bill_of_materials
-from spinescore.runtime.appliance.shipping.target import Target
 from spinescore.runtime.appliance.shipping.wheels import (
     EXTRAS,
     REQUIREMENTS,
+    Target,
     Wheel,
     build_own,
     download,

@@ -9,8 +9,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from spinescore.runtime.appliance.shipping.target import Target
-from spinescore.runtime.appliance.shipping.wheels import Wheel, needs_of
+from spinescore.runtime.appliance.shipping.wheels import Target, Wheel, needs_of
 from spinescore.runtime.machine.licences import NOT_STATED, stated_licence
 
 __all__ = ["bill_of_materials"]

@@ -7,7 +7,7 @@
 - scored: its results are kept, and no destination gets them, or none before a reader has accepted them. delivering:
   some are not delivered yet.
 - parked: something has to be done by hand (`spinescore study retry`, `spinescore study deliver`).
-- dismissed: a person has given up what was parked or waited (`spinescore study dismiss`), as by `dismissal`.
+- dismissed: a person has given up what was parked or waited (`spinescore study dismiss`).
 
 A radiograph that arrives when a study is beyond `due` begins a new revision: the study collects again, and deliveries
 of the earlier revision that have not begun are cancelled. So does one that arrives before a reader's correction was

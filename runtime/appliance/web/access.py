@@ -18,7 +18,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from spinescore.runtime.appliance.configuration.httpconfig import Http, Role
+from spinescore.runtime.appliance.configuration.endpoints import Http, Role
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.web.problems import problem
 from spinescore.runtime.errors import SpineScoreError

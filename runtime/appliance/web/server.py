@@ -17,7 +17,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from spinescore.runtime.appliance.configuration.config import Config
-from spinescore.runtime.appliance.configuration.httpconfig import address_of
+from spinescore.runtime.appliance.configuration.endpoints import address_of
 from spinescore.runtime.appliance.network import server_context
 from spinescore.runtime.appliance.web.consolebody import PackedAnswers
 from spinescore.runtime.appliance.web.limits import LimitedProtocol

@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from spinescore.runtime.appliance.fault import LATER, Fault, Refused
 from spinescore.runtime.appliance.seen import status
-from spinescore.runtime.appliance.store.dismissal import dismiss
+from spinescore.runtime.appliance.seen.status import dismiss
 from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.objects import Identity, read_identity
 from spinescore.runtime.appliance.store.spool import Spool

@@ -14,7 +14,7 @@ pytest.importorskip("nacl", reason="needs PyNaCl, of the extra appliance")
 from helpers import wheel_doubles as doubles
 from spinescore.runtime import cli
 from spinescore.runtime.appliance.shipping import wheels
-from spinescore.runtime.appliance.shipping.target import here
+from spinescore.runtime.appliance.shipping.wheels import here
 from spinescore.runtime.errors import SpineScoreError
 
 doubles.needs_pip()

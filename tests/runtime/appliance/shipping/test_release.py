@@ -19,7 +19,7 @@ from helpers import wheel_doubles as doubles
 from helpers.documentation import ROOT
 from spinescore.runtime import cli
 from spinescore.runtime.appliance.shipping import release, sbom, wheels
-from spinescore.runtime.appliance.shipping.target import parse_target
+from spinescore.runtime.appliance.shipping.wheels import parse_target
 from spinescore.runtime.errors import SpineScoreError
 
 doubles.needs_pip()

@@ -11,9 +11,9 @@ from spinescore.runtime.appliance.configuration.config import Destination, Spool
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.recovery import clean
 from spinescore.runtime.appliance.seen import status
+from spinescore.runtime.appliance.seen.status import dismiss
 from spinescore.runtime.appliance.sending.destinations import note_destinations
 from spinescore.runtime.appliance.store.counts import counters
-from spinescore.runtime.appliance.store.dismissal import dismiss
 from spinescore.runtime.appliance.store.studies import park
 
 

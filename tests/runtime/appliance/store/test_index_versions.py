@@ -9,8 +9,8 @@ import pytest
 
 from spinescore.runtime.appliance.configuration.config import SpoolPart
 from spinescore.runtime.appliance.recovery import clean
+from spinescore.runtime.appliance.seen.status import dismiss
 from spinescore.runtime.appliance.store import index as index_module
-from spinescore.runtime.appliance.store.dismissal import dismiss
 from spinescore.runtime.appliance.store.index import Index, damage
 from spinescore.runtime.appliance.store.reviews import take_correction
 from spinescore.runtime.errors import SpineScoreError

@@ -58,11 +58,11 @@ def windows(monkeypatch):
 
 
 def test_without_a_port_there_is_the_socket_alone(tmp_path):
-    service = alone(tmp_path, "phantom-reference", "cpu", None)
-    assert service.where == f"on the socket {tmp_path / 'http.sock'}"
-    assert (service.config.http.tcp, service.config.http.token) == (None, ())
-    assert (service.config.node, service.config.source, service.config.destination) == (None, (), ())
-    assert service.config.spool.results_d == pytest.approx(1 / 24)
+    config, where = alone(tmp_path, "phantom-reference", "cpu", None)
+    assert where == f"on the socket {tmp_path / 'http.sock'}"
+    assert (config.http.tcp, config.http.token) == (None, ())
+    assert (config.node, config.source, config.destination) == (None, (), ())
+    assert config.spool.results_d == pytest.approx(1 / 24)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -72,13 +72,13 @@ def test_a_port_has_a_token_that_stays(tmp_path):
     assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
     assert first == alone(tmp_path, "phantom-reference", "cpu", 8080)
     assert (tmp_path / "token").read_text() == token
-    assert first.config.http.tcp == "127.0.0.1:8080"
+    assert first[0].http.tcp == "127.0.0.1:8080"
     scope = {"server": ("127.0.0.1", 8080), "headers": [(b"authorization", b"Bearer " + token.strip().encode())]}
-    assert read_access(first.config.http).client(scope) == Client("console")
+    assert read_access(first[0].http).client(scope) == Client("console")
 
 
 def test_a_token_that_is_no_token_is_refused(tmp_path):
-    config = alone(tmp_path, "phantom-reference", "cpu", 8080).config
+    config = alone(tmp_path, "phantom-reference", "cpu", 8080)[0]
     for content in ("short", "", "two words of many letters", "ä" * 20):
         (tmp_path / "token").write_text(content, encoding="utf-8")
         with pytest.raises(SpineScoreError, match=r"http\.token"):
@@ -91,8 +91,8 @@ def test_a_token_that_is_no_token_is_refused(tmp_path):
 def test_a_bundle_near_by_keeps_its_place(tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert alone(tmp_path, "mine", "cpu", None).config.score.bundle == str(tmp_path / "mine")
-    assert alone(tmp_path, "phantom-reference", "cpu", None).config.score.bundle == "phantom-reference"
+    assert alone(tmp_path, "mine", "cpu", None)[0].score.bundle == str(tmp_path / "mine")
+    assert alone(tmp_path, "phantom-reference", "cpu", None)[0].score.bundle == "phantom-reference"
 
 
 def test_a_temporary_folder_ends_and_those_of_killed_services_are_removed(tmp_path, monkeypatch):
@@ -134,12 +134,12 @@ def test_the_verb_serves_the_web_process_alone(tmp_path, monkeypatch, capsys):
 
 
 def test_on_windows_it_answers_on_the_loopback_interface_alone(tmp_path, monkeypatch, windows):
-    service = alone(tmp_path, "phantom-reference", "cpu", None)
-    assert service.config.http.tcp == f"127.0.0.1:{httponly.PORT}"
-    assert service.where == f"on http://127.0.0.1:{httponly.PORT} with the token in {tmp_path / 'token'}"
+    config, where = alone(tmp_path, "phantom-reference", "cpu", None)
+    assert config.http.tcp == f"127.0.0.1:{httponly.PORT}"
+    assert where == f"on http://127.0.0.1:{httponly.PORT} with the token in {tmp_path / 'token'}"
     opened = []
     monkeypatch.setattr(server, "open_tcp_socket", lambda *address: opened.append(address) or "tcp")
-    assert server.open_sockets(service.config) == [("tcp", None)]
+    assert server.open_sockets(config) == [("tcp", None)]
     assert opened == [("127.0.0.1", httponly.PORT)]
 
 

@@ -7,7 +7,7 @@ import json
 from helpers.appliance import tiny_files
 from helpers.http_calls import TCP
 from helpers.served import CLIENTS, serve
-from spinescore.runtime.appliance.configuration.httpconfig import Http, HttpToken
+from spinescore.runtime.appliance.configuration.endpoints import Http, HttpToken
 from spinescore.runtime.appliance.seen.audit import files_of
 from spinescore.runtime.appliance.web.access import Client, read_access
 from spinescore.runtime.appliance.web.reviews import CALLS

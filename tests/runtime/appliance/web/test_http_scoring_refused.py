@@ -9,7 +9,7 @@ import pytest
 from helpers.appliance import tiny_files
 from helpers.http_calls import FORM, TCP, acall, call, form
 from helpers.served import request
-from spinescore.runtime.appliance.configuration.httpconfig import HttpToken
+from spinescore.runtime.appliance.configuration.endpoints import HttpToken
 from spinescore.runtime.documents import document_of
 
 DICOM, ZIP, FRAME = "application/dicom", "application/zip", "application/octet-stream"
