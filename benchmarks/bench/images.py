@@ -89,7 +89,8 @@ def _picture(ds: Any, scale: float) -> NDArray[np.uint16]:
     resampled = cv2.resize(ds.pixel_array.astype(np.float32), shape, interpolation=method)
     largest = _largest(_BITS)
     scaled = np.round(resampled * (largest / _largest(ds.BitsStored)))
-    return np.clip(scaled, 0, largest).astype(np.uint16)
+    picture: NDArray[np.uint16] = np.clip(scaled, 0, largest).astype(np.uint16)
+    return picture
 
 
 def _largest(bits: int) -> int:
@@ -99,12 +100,12 @@ def _largest(bits: int) -> int:
 def _write(ds: Any, form: NDArray[np.uint16] | Compressed, path: Path) -> Path:
     """Write the file with its new size, bits, window, pixels and transfer syntax."""
     from pydicom.encaps import encapsulate
-    from pydicom.uid import ExplicitVRLittleEndian
+    from pydicom.uid import UID, ExplicitVRLittleEndian
 
-    if isinstance(form, np.ndarray):
-        stored, data, syntax, plain = form, form.tobytes(), ExplicitVRLittleEndian, True
+    if plain := isinstance(form, np.ndarray):
+        stored, data, syntax = form, form.tobytes(), str(ExplicitVRLittleEndian)
     else:
-        stored, data, syntax, plain = form.original, encapsulate([form.frame]), form.syntax, False
+        stored, data, syntax = form.original, encapsulate([form.frame]), form.syntax
     changed = copy.deepcopy(ds)
     rows, columns = stored.shape
     bits = 8 if stored.dtype.itemsize == 1 else _BITS
@@ -120,7 +121,7 @@ def _write(ds: Any, form: NDArray[np.uint16] | Compressed, path: Path) -> Path:
     changed.PixelData = data
     changed["PixelData"].VR = "OW" if bits > 8 else "OB"
     changed["PixelData"].is_undefined_length = not plain
-    changed.file_meta.TransferSyntaxUID = syntax
+    changed.file_meta.TransferSyntaxUID = UID(syntax)
     changed.save_as(path, enforce_file_format=True)
     return path
 

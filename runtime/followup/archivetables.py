@@ -174,15 +174,10 @@ def _region(region: Region, rows: Sequence[Mapping[str, Any]]) -> RegionReport:
     if head["status"] != "scored":
         return _unscored(region, head["status"], head.get("code"))
     scored = score_region(region, [row.get("grade") for row in corners])
-    pairs = zip(corners[::2], corners[1::2], strict=True)
-    discs = tuple(
-        _disc(level, pair, disc.total, disc.range)
-        for level, pair, disc in zip(LEVELS[region], pairs, scored.discs, strict=True)
-    )
-    span = (head["low"], head["high"])
-    return RegionReport(
-        "scored", None, _radiograph(head), discs, head.get("total"), span, head["missing"], _expected(head)
-    )
+    pairs = zip(LEVELS[region], zip(corners[::2], corners[1::2], strict=True), scored.discs, strict=True)
+    discs = tuple(_disc(level, pair, disc.total, disc.range) for level, pair, disc in pairs)
+    total = (head.get("total"), (head["low"], head["high"]), head["missing"], _expected(head))
+    return RegionReport("scored", None, _radiograph(head), discs, *total)
 
 
 def _unscored(region: Region, status: Any, code: str | None) -> RegionReport:
@@ -201,14 +196,10 @@ def _radiograph(row: Mapping[str, Any]) -> RadiographInfo | None:
 
 
 def _disc(level: str, pair: Sequence[Mapping[str, Any]], total: float | None, span: tuple[int, int]) -> DiscReport:
-    first = pair[0]
-    upper, lower = map(_corner, pair)
+    first, (upper, lower) = pair[0], map(_corner, pair)
     centre, anterior = ((first[f"{name}_x_px"], first[f"{name}_y_px"]) for name in ("centre", "anterior"))
-    total = None if total is None else round(total, 3)  # as in a report
-    corners = (upper, lower)
-    return DiscReport(
-        level, centre, anterior, first["confidence"], first["rotation_deg"], corners, total, span, "found"
-    )
+    about = (level, centre, anterior, first["confidence"], first["rotation_deg"])
+    return DiscReport(*about, (upper, lower), None if total is None else round(total, 3), span, "found")
 
 
 def _corner(row: Mapping[str, Any]) -> CornerReport:

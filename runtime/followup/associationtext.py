@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from spinescore.runtime.outputs.figures import rendered
 from spinescore.runtime.outputs.markdown import markdown_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["forest_figure", "forest_png", "markdown"]
+__all__ = ["forest_figure", "markdown"]
 
 _DPI = 150
 _MODELS = ("unadjusted", "adjusted")
@@ -28,12 +27,6 @@ def markdown(document: Mapping[str, Any]) -> str:
     if document["notes"]:
         blocks += ["## Notes", "\n".join(f"- {note}" for note in document["notes"])]
     return "\n\n".join(blocks) + "\n"
-
-
-def forest_png(document: Mapping[str, Any]) -> bytes | None:
-    """Return the forest plot as PNG; None if there is no odds ratio."""
-    figure = forest_figure(document)
-    return None if figure is None else rendered(figure)
 
 
 def forest_figure(document: Mapping[str, Any]) -> Figure | None:
@@ -113,9 +106,9 @@ def _outcome(outcome: Mapping[str, Any]) -> Iterator[str]:
     trend = outcome["trend"]
     if trend["patients"]:
         yield "Patients by their number of exposed units at risk:"
-        header = ("exposed units", "patients", "with the event", "events")
+        shown = ("exposed units", "patients", "with the event", "events")
         columns = ("exposed_units", "patients", "with_event", "events")
-        yield markdown_table(header, [[row[column] for column in columns] for row in trend["patients"]])
+        yield markdown_table(shown, [[row[column] for column in columns] for row in trend["patients"]])
     if trend["z"] is not None:
         yield f"Trend over patients (Cochran and Armitage): z = {trend['z']:.2f}, p = {_p(trend['p'])}."
 

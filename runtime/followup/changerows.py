@@ -86,25 +86,24 @@ def unit_change_rows(change: Change) -> Iterator[Row]:
 def corner_change_rows(change: Change) -> Iterator[Row]:
     """Yield a row for each of the 24 corners; a new bridge is that of the corner's unit."""
     for region, parts in change.comparison.regions.items():
-        for unit in parts.units:
-            for corner in unit.corners:
-                comparable = corner.change is not None
-                yield {
-                    **_key(change),
-                    "region": region,
-                    "level": unit.level,
-                    "site": corner.site,
-                    "baseline_grade": corner.baseline,
-                    "followup_grade": corner.followup,
-                    "change": corner.change,
-                    "comparable": comparable,
-                    "not_comparable": corner.not_comparable,
-                    "at_risk": _below(corner, MAX_GRADE) if comparable else None,
-                    "free_at_baseline": _below(corner, SYNDESMOPHYTE) if comparable else None,
-                    "new_syndesmophyte": corner.new_syndesmophyte,
-                    "growth": corner.growth,
-                    "new_bridge": unit.new_bridge,
-                }
+        for unit, corner in ((disc, corner) for disc in parts.units for corner in disc.corners):
+            comparable = corner.change is not None
+            yield {
+                **_key(change),
+                "region": region,
+                "level": unit.level,
+                "site": corner.site,
+                "baseline_grade": corner.baseline,
+                "followup_grade": corner.followup,
+                "change": corner.change,
+                "comparable": comparable,
+                "not_comparable": corner.not_comparable,
+                "at_risk": _below(corner, MAX_GRADE) if comparable else None,
+                "free_at_baseline": _below(corner, SYNDESMOPHYTE) if comparable else None,
+                "new_syndesmophyte": corner.new_syndesmophyte,
+                "growth": corner.growth,
+                "new_bridge": unit.new_bridge,
+            }
 
 
 def left_out_row(left: LeftOut) -> Row:

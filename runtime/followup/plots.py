@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["comparison_png", "cumulative_figure", "cumulative_percent", "cumulative_png"]
+__all__ = ["comparison_png", "cumulative_figure", "cumulative_percent"]
 
 _BLUE, _VERMILION, _GREY = "#0072B2", "#D55E00", "#767676"
 _COLOURS = (_BLUE, _VERMILION, "#009E73", "#CC79A7", "black")
@@ -56,66 +56,51 @@ def comparison_png(comparison: Comparison) -> bytes:
 
 
 def cumulative_figure(series: Mapping[str, Sequence[Comparison]], rules: Rules) -> Figure:
-    """Return the cumulative probability plot of changes from first to last study, with intervals.
+    """Return the cumulative probability plot of changes from first to last study, with intervals as thin lines.
 
-    `series` has the patients' comparisons, each with a change, by name: a bundle, a reader or an arm.
-    """
-    changes, intervals = {}, {}
-    for name, comparisons in series.items():
-        pairs = [(part.total.change, part.total.expected) for part in comparisons if part.total.change is not None]
-        pairs.sort(key=lambda pair: pair[0])
-        changes[name] = [change for change, _ in pairs]
-        intervals[name] = [None if expected is None else expected.interval for _, expected in pairs]
-    days = [part.interval_days for parts in series.values() for part in parts if part.interval_days is not None]
-    title = "Change of mSASSS from each patient's first study to the last"
-    if days:
-        least, middle, most = (float(value) / 365.25 for value in np.percentile(days, (0, 50, 100)))
-        span = f"{least:.1f} to {most:.1f}" if f"{least:.1f}" != f"{most:.1f}" else f"{middle:.1f}"
-        title += f"\n{span} years between them, median {middle:.1f}"
-    return _cumulative(changes, rules, title, intervals)
-
-
-def cumulative_png(changes: Mapping[str, Sequence[float]], rules: Rules, title: str) -> bytes:
-    """Return the cumulative probability plot as PNG; `changes` has the patients' changes by name of a series."""
-    return rendered(_cumulative(changes, rules, title, {}))
-
-
-def _cumulative(
-    changes: Mapping[str, Sequence[float]],
-    rules: Rules,
-    title: str,
-    intervals: Mapping[str, Sequence[tuple[float, float] | None]],
-) -> Figure:
-    """Return a cumulative probability plot (Landewe and van der Heijde 2004): a point per patient, sorted by change.
-
-    `intervals` are in the order of the sorted changes; they are thin lines through the points.
+    It has a point per patient, sorted by change (Landewe and van der Heijde 2004). `series` has the patients'
+    comparisons by name: a bundle, a reader or an arm.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(8, 5.4), dpi=_DPI)
     axes = figure.subplots()
-    for number, (name, values) in enumerate(changes.items()):
-        percent, ordered = cumulative_percent(values)
+    has_intervals = False
+    for number, (name, comparisons) in enumerate(series.items()):
+        pairs = [(part.total.change, part.total.expected) for part in comparisons if part.total.change is not None]
+        pairs.sort(key=lambda pair: pair[0])
+        percent, ordered = cumulative_percent([change for change, _ in pairs])
         colour, style = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)] + "-"
         label = f"{_plain(name)} (n = {len(ordered)})"
         axes.plot(percent, ordered, style, color=colour, linewidth=0.8, markersize=5, label=label)
-        bounds = [(x, *bound) for x, bound in zip(percent, intervals.get(name, ()), strict=False) if bound is not None]
+        bounds = [(x, *one.interval) for x, (_, one) in zip(percent, pairs, strict=True) if one is not None]
         if bounds:
+            has_intervals = True
             x, low, high = zip(*bounds, strict=True)
             beside = np.array(x) + 0.4 * number  # else series with equal numbers of patients hide each other's lines
             axes.vlines(beside, low, high, color=colour, linewidth=0.8, alpha=0.5, zorder=1)
-    if any(bound is not None for bounds in intervals.values() for bound in bounds):
+    if has_intervals:
         axes.plot([], [], "|", color=_GREY, markersize=11, label="95 % interval by the network's own probabilities")
     _thresholds(axes, rules)
     axes.set(xlim=(-1.5, 101.5), xlabel="cumulative percentage of patients", ylabel="change of mSASSS, units")
-    axes.set_title(title, loc="left", fontsize=11)
+    axes.set_title(_cumulative_title(series), loc="left", fontsize=11)
     axes.margins(y=0.12)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)
     axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.11), frameon=False, fontsize=9, ncols=2)
     figure.tight_layout()
     return figure
+
+
+def _cumulative_title(series: Mapping[str, Sequence[Comparison]]) -> str:
+    title = "Change of mSASSS from each patient's first study to the last"
+    days = [part.interval_days for parts in series.values() for part in parts if part.interval_days is not None]
+    if not days:
+        return title
+    least, middle, most = (float(value) / 365.25 for value in np.percentile(days, (0, 50, 100)))
+    span = f"{least:.1f} to {most:.1f}" if f"{least:.1f}" != f"{most:.1f}" else f"{middle:.1f}"
+    return f"{title}\n{span} years between them, median {middle:.1f}"
 
 
 def _thresholds(axes: Axes, rules: Rules) -> None:
@@ -194,7 +179,7 @@ def _short(event: str) -> str:
 def _legend(figure: Figure, imputed: bool) -> None:
     from matplotlib.lines import Line2D
 
-    looks = {
+    looks: dict[str, dict[str, Any]] = {
         "baseline": {"marker": "o", "color": "black", "markersize": 9.5, "markerfacecolor": "white"},
         "follow-up": {"marker": "o", "color": _BLUE, "markersize": 5.5},
         "changed": {"marker": ">", "linestyle": "-", "color": _VERMILION},

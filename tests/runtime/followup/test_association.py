@@ -18,7 +18,8 @@ from scipy.stats import norm
 
 from spinescore.runtime.followup.association import associate, association_schema
 from spinescore.runtime.followup.associationinput import Study, Unit
-from spinescore.runtime.followup.associationtext import forest_png, markdown
+from spinescore.runtime.followup.associationtext import forest_figure, markdown
+from spinescore.runtime.outputs.figures import rendered
 
 SCHEMA = jsonschema.Draft202012Validator(association_schema())
 
@@ -167,7 +168,7 @@ def test_what_has_no_odds_ratio_says_why(change: Any, reason: str) -> None:
         assert reason in outcome[model]["reason"]
         assert any(f"{model}: no odds ratio, because" in note and reason in note for note in document["notes"])
     assert sum(map(sum, outcome["table"])) == 30 * 8
-    assert forest_png(document) is None
+    assert forest_figure(document) is None
 
 
 def tiny(unit: Unit) -> float:
@@ -228,9 +229,8 @@ def test_units_without_a_covariate_leave_the_adjusted_model_alone() -> None:
 
 def test_the_forest_plot_is_grey_and_follows_the_figures() -> None:
     document = associate(cohort())
-    data = forest_png(document)
-    assert data is not None
-    assert data == forest_png(document)
+    data, again, other = (rendered(forest_figure(one)) for one in (document, document, associate(cohort(seed=1))))
+    assert data == again
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert (picture == picture[..., :1]).all()
-    assert data != forest_png(associate(cohort(seed=1)))
+    assert data != other

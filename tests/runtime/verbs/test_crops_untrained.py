@@ -143,7 +143,7 @@ def test_a_readers_grades(given, tmp_path, capsys):
     assert crops(tmp_path / "others", study, *words, "--truth", str(named)) == 0
     assert "others.csv has no grades of 1 of 1 studies" in capsys.readouterr().err
     assert crops(tmp_path / "x", study, *words, "--truth", str(written(tmp_path / "bad.csv", "a,b\n"))) == 2
-    assert "bad.csv, line 1: no column study" in capsys.readouterr().err
+    assert "bad.csv, line 1: no columns study" in capsys.readouterr().err
 
 
 def test_neither_networks_nor_their_libraries_are_needed(given, tmp_path):

@@ -15,12 +15,7 @@ from helpers.made_reports import NORMAL, changed, made_report, write_report
 from helpers.tiny_study import TOTAL, write_study
 from spinescore.runtime import cli
 from spinescore.runtime.followup import Rules, compare, comparison_schema
-from spinescore.runtime.followup.plots import (
-    comparison_png,
-    cumulative_figure,
-    cumulative_percent,
-    cumulative_png,
-)
+from spinescore.runtime.followup.plots import comparison_png, cumulative_figure, cumulative_percent
 from spinescore.runtime.followup.tables import TABLES
 from spinescore.runtime.outputs.figures import rendered
 from spinescore.runtime.reading.facts import patient_key
@@ -221,8 +216,9 @@ def test_cumulative_percentages_by_hand():
 
 def test_the_cumulative_plot_has_every_series():
     pytest.importorskip("matplotlib", reason="the picture needs matplotlib")
-    one, two = {"a": [0, 1, 4]}, {"a": [0, 1, 4], "b": [2, 2.5]}
-    first, second = (picture(cumulative_png(series, Rules(), "Change")) for series in (one, two))
+    one = {"a": [compare(BEFORE, AFTER), compare(BEFORE, BEFORE)]}
+    two = {**one, "b": [compare(BEFORE, AFTER)]}
+    first, second = (picture(rendered(cumulative_figure(series, Rules()))) for series in (one, two))
     assert drawn(first, VERMILION) == 0
     assert drawn(second, VERMILION) > 50
 
