@@ -223,7 +223,9 @@ def _stated_preprocessing(fields: Mapping[str, Any], kind: str) -> Preprocessing
             instead = f"give numbers, or preprocessing instead of mean and std; known are {', '.join(USUAL)}"
             if fields[part] in USUAL:
                 instead = f'write preprocessing = "{fields[part]}" instead of mean and std'
-            raise BundleError(f"{kind}.input.{part} is {fields[part]!r}, but it is a list, per channel; {instead}")
+            raise BundleError(
+                f"{kind}.input.{part} is {fields[part]!r}, but it is a list of numbers, per channel; {instead}"
+            )
     if name is None:
         return "stated" if len(parts) == 2 else None
     if not isinstance(name, str) or name not in USUAL:

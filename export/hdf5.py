@@ -87,7 +87,7 @@ class _Reader:
         messages = self._messages(address, path)
         kinds = {kind for kind, _ in messages}
         if kinds & {0x02, 0x06}:
-            raise CheckpointError(f"group {path or '/'!r} has links that Keras does not write (external?); {_AGAIN}")
+            raise CheckpointError(f"group {path or '/'!r} holds links that Keras does not write (external?); {_AGAIN}")
         attributes = self._attributes([body for kind, body in messages if kind == 0x0C], path)
         bodies = {kind: body for kind, body in messages if kind != 0x0C}
         if 0x11 in bodies:

@@ -6,6 +6,7 @@ order, an axis, a pixel). Each is tried on a few pictures; the one that makes th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -115,10 +116,10 @@ def _orders(network: Network, expected: Array, output: Array) -> Iterator[tuple[
     names = CLASSES[network.outputs]
     stated = network.classes or names
     meant = {stated.index(names[column]): name for column, name in zip(columns, names, strict=True)}
-    listed = ", ".join(f'"{meant[output]}"' for output in range(len(names)))  # if REF is in the stated order
+    order = json.dumps([meant[output] for output in range(len(names))])  # if REF is in the stated order
     remedy = (
         "Save the outputs in the network's own order. If the order in REF is the one that is meant, state that of the "
-        f"network in the --manifest file: [grader.classes] {network.role} = [{listed}]."
+        f"network in the --manifest file: [grader.classes] {network.role} = {order}."
     )
     yield output[:, columns], expected, "the classes in another order", remedy
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -114,7 +115,7 @@ def in_bundle_order(
     if not isinstance(stated, dict) or set(stated) - set(roles):
         raise BundleError(
             f"grader.classes is {stated!r}; give a list of classes for any of {', '.join(roles)}, as "
-            f"[grader.classes] {roles[0]} = {_listed(CLASSES[networks[0].outputs])}"
+            f"[grader.classes] {roles[0]} = {json.dumps(CLASSES[networks[0].outputs])}"
         )
     if bridge_class is not None and "bridge" not in roles:
         raise BundleError("--bridge-class is of a 2-class network; this grader has none, so leave it out")
@@ -129,21 +130,21 @@ def _stated_order(network: Network, stated: Document, bridge_class: Literal[0, 1
         order = tuple(str(item) for item in order) if isinstance(order, list) else ()
         if sorted(order) != sorted(usual):
             raise BundleError(
-                f"grader.classes.{network.role} must hold each of {_listed(usual)} once, in the order of the outputs "
-                f"of {network.provenance['source']}; it is {stated[network.role]!r}"
+                f"grader.classes.{network.role} must hold each of {json.dumps(usual)} once, in the order of the "
+                f"outputs of {network.provenance['source']}; it is {stated[network.role]!r}"
             )
     if network.role != "bridge":
         return order
     by_option = None if bridge_class is None else usual if bridge_class == 1 else usual[::-1]
     if order is not None and by_option is not None and order != by_option:
-        raise BundleError(f"--bridge-class {bridge_class} contradicts grader.classes.bridge = {_listed(order)}")
+        raise BundleError(f"--bridge-class {bridge_class} contradicts grader.classes.bridge = {json.dumps(order)}")
     chosen = order or by_option
     if chosen is None and not network.tensors:
         raise CheckpointError(
             f"{network.provenance['source']}: which of its 2 outputs means bridge is in no weight file, and there is "
             "no usual order (folders sorted by name put `3` before `no_3`). State it: --bridge-class 0 if the first "
-            f"output is the bridge (in a --manifest file: [grader.classes] bridge = {_listed(usual[::-1])}), "
-            f"--bridge-class 1 if the second is (bridge = {_listed(usual)})"
+            f"output is the bridge (in a --manifest file: [grader.classes] bridge = {json.dumps(usual[::-1])}), "
+            f"--bridge-class 1 if the second is (bridge = {json.dumps(usual)})"
         )
     return chosen
 
@@ -191,7 +192,3 @@ def _with_columns(model: onnx.ModelProto, columns: list[int]) -> onnx.ModelProto
     graph.node.append(helper.make_node("Gather", inputs, [output], name="class_order", axis=1))
     onnx.checker.check_model(changed, full_check=True)
     return changed
-
-
-def _listed(names: Sequence[str]) -> str:
-    return "[" + ", ".join(f'"{name}"' for name in names) + "]"

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import onnx
 import onnx.inliner
-from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, external_data_helper, helper
+from onnx import FunctionProto, NodeProto, TensorProto, external_data_helper, helper
 
 from spinescore.export.untrusted import naming, read_file
 from spinescore.runtime.errors import CheckpointError
@@ -95,22 +95,17 @@ def _bytes_of(tensor: TensorProto) -> int:
 def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
     """Yield every tensor of the model, those in attributes, subgraphs and functions included."""
     graphs = [model.graph, *(part for step in model.training_info for part in (step.initialization, step.algorithm))]
-    nodes = [node for function in model.functions for node in function.node]
-    while graphs or nodes:
-        if graphs:
-            graph = graphs.pop()
-            yield from graph.initializer
-            for sparse in graph.sparse_initializer:
-                yield from (sparse.values, sparse.indices)
-            nodes.extend(graph.node)
-            continue
-        for attribute in nodes.pop().attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-                yield from (sparse.values, sparse.indices)
-            if attribute.type == AttributeProto.GRAPH:
-                graphs.append(attribute.g)
-            graphs.extend(attribute.graphs)
+    sparse: list[onnx.SparseTensorProto] = []
+    nodes = [node for part in (*graphs, *model.functions) for node in part.node]
+    for attribute in (attribute for node in _nodes(nodes) for attribute in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
+        graphs += [attribute.g, *attribute.graphs]
+    for graph in graphs:
+        yield from graph.initializer
+        sparse += graph.sparse_initializer
+    for tensor in sparse:
+        yield from (tensor.values, tensor.indices)
 
 
 def _without_functions(model: onnx.ModelProto) -> onnx.ModelProto:

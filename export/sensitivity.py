@@ -8,8 +8,9 @@ first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import numpy as np
 import onnx
@@ -106,12 +107,8 @@ def make_int8(
         return Int8Result(attempts[best], tuple(steps))
     rule = RULES[best]
     kept: dict[str, Collection[str]] = {}
-    if sums:
-        kept["sums"] = sums
-        quantized = attempt(rule, kept)
-        if steps[-1].within:
-            return Int8Result(quantized, tuple(steps))
-    for name_of_group, group in _ranked(model, ranges[rule], images, reference, ends.union(sums), name)[:_MOST_KEPT]:
+    groups = _ranked(model, ranges[rule], images, reference, ends.union(sums), name)
+    for name_of_group, group in chain([("sums", sums)] if sums else [], islice(groups, _MOST_KEPT)):
         kept[name_of_group] = group
         quantized = attempt(rule, kept)
         if steps[-1].within:
@@ -139,8 +136,8 @@ def _check(images: Images, name: str) -> None:
 
 def _ranked(
     model: onnx.ModelProto, ranges: Ranges, images: Images, reference: Array, keep: Collection[str], name: str
-) -> list[tuple[str, tuple[str, ...]]]:
-    """Return the groups of layers with their names, the group that causes the largest error first."""
+) -> Iterator[tuple[str, Collection[str]]]:
+    """Yield the groups of layers with their names, the group that causes the largest error first."""
     images, reference = images[:_PROBES], reference[:_PROBES]
     free = [layer for layer in layers(model) if layer not in keep]
     groups = [tuple(str(layer) for layer in part) for part in np.array_split(np.array(free), _GROUPS) if len(part)]
@@ -148,4 +145,5 @@ def _ranked(
     for group in tqdm(groups, desc=f"{name}: sensitivity", leave=False, disable=None):
         others = set(layers(model)) - set(group)
         errors.append(mean_error(reference, run_model(quantize(model, ranges, others), images)))
-    return [(f"{groups[number][0]} .. {groups[number][-1]}", groups[number]) for number in np.argsort(errors)[::-1]]
+    for number in np.argsort(errors)[::-1]:
+        yield f"{groups[number][0]} .. {groups[number][-1]}", groups[number]
