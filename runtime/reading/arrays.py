@@ -255,11 +255,8 @@ def _stored(
         notes.append(notice("bits-dropped", text, pixels=outside, bits_stored=declared.bits_stored))
         values = values.copy() if np.shares_memory(values, np.ma.getdata(pixels)) else values
     words = values.view(f"u{values.dtype.itemsize}")
-    return (
-        without_unused_bits(words, declared)
-        if outside
-        else words.view(f"{'i' if declared.signed else 'u'}{words.itemsize}")
-    ), masked
+    kind = f"{'i' if declared.signed else 'u'}{words.itemsize}"
+    return (without_unused_bits(words, declared) if outside else words.view(kind)), masked
 
 
 def _contradiction(field: str, stated: Any, given: Any) -> str:

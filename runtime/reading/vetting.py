@@ -15,16 +15,20 @@ MIN_SIDE_PX = 128
 
 def vet(radiograph: Radiograph) -> Reject | None:
     """Return the reason why a radiograph cannot be scored, or None if header and size allow it."""
-    name = radiograph.source or "The radiograph"
-    rows, columns = radiograph.rows, radiograph.columns
+    name, region = radiograph.source or "The radiograph", radiograph.region
+
+    def reject(code: str, message: str) -> Reject:
+        return Reject(code, message, radiograph.source, region)
+
     if radiograph.modality is not None and radiograph.modality not in MODALITIES:
-        code = "not-radiograph"
-        message = f"{name} has modality {radiograph.modality}; give a radiograph ({', '.join(MODALITIES)})."
-    elif radiograph.view == "other":
-        code, message = "not-lateral", f"{name} is no lateral projection by its header; give the lateral one."
-    elif min(rows, columns) < MIN_SIDE_PX:
-        code = "too-small"
-        message = f"{name} has {rows} x {columns} pixels; at least {MIN_SIDE_PX} each way are needed."
-    else:
-        return None
-    return Reject(code, message, radiograph.source, radiograph.region)
+        return reject(
+            "not-radiograph", f"{name} has modality {radiograph.modality}; give a radiograph ({', '.join(MODALITIES)})."
+        )
+    if radiograph.view == "other":
+        return reject("not-lateral", f"{name} is no lateral projection by its header; give the lateral one.")
+    if min(radiograph.rows, radiograph.columns) < MIN_SIDE_PX:
+        return reject(
+            "too-small",
+            f"{name} has {radiograph.rows} x {radiograph.columns} pixels; at least {MIN_SIDE_PX} each way are needed.",
+        )
+    return None
