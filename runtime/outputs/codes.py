@@ -133,10 +133,7 @@ def private(code: str) -> Triple:
 
 
 def reject_code(code: str) -> Triple:
-    """Return a reject's code as a concept; its words are its meaning.
-
-    A code of more than 16 characters is a long code value (PS3.3 8.1).
-    """
+    """Return a reject's code as a concept; more than 16 characters are a long code value (PS3.3 8.1)."""
     return code, PRIVATE_SCHEME, code.replace("-", " ")
 
 

@@ -1,7 +1,4 @@
-"""The page's table of a region's corners: grade, probabilities with small bars, the sum of each disc, and a note.
-
-The note of a corner that a reader graded begins with an asterisk, and has the grade before.
-"""
+"""The page's table of a region's corners; an asterisk in a note marks a reader's grade, with the grade before."""
 
 from __future__ import annotations
 
@@ -18,10 +15,7 @@ __all__ = ["corner_table", "why_missing"]
 
 
 def corner_table(name: Region, region: RegionReport, before: Mapping[str, int | None]) -> str:
-    """Return the table (HTML) of a scored region, with a group of two rows for each disc.
-
-    `before` has the grades before a reader's correction, by site.
-    """
+    """Return a scored region's table (HTML); `before` has the grades before a reader's correction, by site."""
     heads = "".join(f'<th scope="col" class="p">p({grade})</th>' for grade in range(MAX_GRADE + 1))
     return (
         f"<table><caption>Corners of the {name} spine; probabilities of the grades in percent</caption>\n"

@@ -1,7 +1,4 @@
-"""Pictures as the networks see them, written as files with an index, for training and for inspection.
-
-Files are named after their study, so that several calls can write to one folder. Its `index.csv` lists them all.
-"""
+"""Pictures as the networks see them, as files named after their study, and `index.csv`, which lists them all."""
 
 from __future__ import annotations
 
@@ -138,10 +135,7 @@ def write_crops(studies: Iterable[tuple[str, Iterable[PictureFile]]], folder: Pa
 
 
 def read_index(folder: Path) -> list[list[str]]:
-    """Return the rows of a folder's `index.csv`, none if there is no such file.
-
-    Raises OutputError if another program wrote the file.
-    """
+    """Return the rows of a folder's `index.csv`, none without one. Raises OutputError for another program's file."""
     path = folder / _INDEX
     if not path.exists():
         return []

@@ -111,10 +111,7 @@ def _line(words: str, length: int = 64) -> str:
 
 
 def equipment(report: StudyReport) -> dict[str, Any]:
-    """Return the General Equipment of a result (PS3.3 C.7.5.2).
-
-    The bundle is the model, and its hash is the serial number.
-    """
+    """Return the General Equipment (PS3.3 C.7.5.2): the bundle is the model, its hash the serial number."""
     return {
         "manufacturer": MANUFACTURER,
         "manufacturer_model_name": _line(report.bundle.name) or MANUFACTURER,

@@ -1,7 +1,4 @@
-"""Figures of matplotlib as files in memory: PNG for the screen, SVG and PDF for print.
-
-The same figure always gives the same bytes.
-"""
+"""Figures of matplotlib as files in memory; the same figure always gives the same bytes."""
 
 from __future__ import annotations
 

@@ -157,10 +157,7 @@ class _Groups:
         roi: Sequence[bytes] = (),
         observer: Sequence[bytes] = (),
     ) -> bytes:
-        """Return a group; with a `roi` it is a planar ROI. Its tracking UID is the same in each report of a study.
-
-        With an `observer`, a reader, it is not the algorithm's.
-        """
+        """Return a group: with a `roi` a planar ROI; with an `observer`, a reader, not the algorithm's."""
         tracking = stable_uid("tracking", self._study_uid, name)
         items = [
             text_item("HAS OBS CONTEXT", ("112039", "DCM", "Tracking Identifier"), name.encode("ascii")),

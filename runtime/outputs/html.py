@@ -216,10 +216,7 @@ def _notes(report: StudyReport) -> str:
 
 
 def _refused(report: StudyReport) -> Iterator[str]:
-    """Yield a line for each region that was not scored, and for each rejected file.
-
-    The message of a region's reject is not repeated: it stands in full in the region's column.
-    """
+    """Yield a line for each region without a score (its message stands in its column) and for each rejected file."""
     of_regions = [region.reject for region in report.regions.values() if region.reject]
     for name, region in report.regions.items():
         if region.status != "scored":

@@ -1,7 +1,4 @@
-"""Marks on a radiograph, in its pixels: crops, points, badges of grades, names of levels; and its own grey.
-
-Every picture of a result (PNG, page, presentation state) takes its marks from here, so that all show the same.
-"""
+"""Where every picture of a result (PNG, page, presentation state) has its marks, in the radiograph's pixels."""
 
 from __future__ import annotations
 
@@ -65,10 +62,7 @@ class Badge:
 
 @dataclass(frozen=True, eq=False)
 class DiscMarks:
-    """One disc's marks. `crop` is the outline (4, 2) of the grader's crop, None if there was no crop.
-
-    A disc of a rejected region has no badges.
-    """
+    """One disc's marks, without badges in a rejected region. `crop` is the outline (4, 2) of the grader's crop."""
 
     disc: DiscReport | UntrustedPoints
     centre: Point
@@ -97,10 +91,7 @@ def badge_radius(marks: Sequence[DiscMarks]) -> float:
 
 
 def disc_marks(region: RegionReport, rules: BundleRules | None) -> tuple[DiscMarks, ...]:
-    """Return the marks of a region's discs from above; discs without points (confidence 0) are left out.
-
-    `rules` are those of the report's bundle, from which the crops follow; without them there are no crops.
-    """
+    """Return the marks of discs with points (confidence above 0), from above; without a bundle's `rules` no crops."""
     outlines = zip(region.discs, _outlines(region, rules), strict=True)
     return _marks(region, [(disc, outline) for disc, outline in outlines if disc.confidence > 0])
 
@@ -113,10 +104,7 @@ def untrusted_marks(region: RegionReport) -> tuple[DiscMarks, ...]:
 def _marks(
     region: RegionReport, outlined: Sequence[tuple[DiscReport | UntrustedPoints, Point | None]]
 ) -> tuple[DiscMarks, ...]:
-    """Return the marks of discs.
-
-    Badges stand a quarter of the discs' spacing above and below the disc's axis, in front of the anterior point.
-    """
+    """Return marks; badges stand a quarter of the discs' spacing above and below the axis, in front of the spine."""
     if not outlined:
         return ()
     image, spacing = region.radiograph, disc_spacing([disc for disc, _ in outlined])

@@ -154,10 +154,7 @@ def _label(picture: Image, text: str, centre: Point) -> None:
 
 
 def _header(title: str, intended_use: str, width: int) -> Image:
-    """Return a strip with title and note.
-
-    `one_line` makes the texts safe: OpenCV crashes on half of a character, which a stranger's text may contain.
-    """
+    """Return a strip with title and note. OpenCV crashes on half of a character, which `one_line` replaces."""
     lines = [(line, 0.65, _WHITE) for line in _wrapped(one_line(title), 0.65, width)]
     lines += [(line, 0.45, _CAUTION) for line in _wrapped(one_line(intended_use), 0.45, width)]
     strip: Image = np.zeros((_LINE_PX * len(lines) + _MARGIN_PX + 6, width, 3), np.uint8)

@@ -167,10 +167,7 @@ def _display(radiograph: Radiograph) -> tuple[Display, bool]:
 
 
 def _grey_scale(display: Display, plain: bool, header: Dataset) -> dict[str, Any]:
-    """Return the grey-scale transformations of the source, as arguments for highdicom.
-
-    All of them are given, because highdicom copies a missing one from the source, and takes XA and RF for multi-frame.
-    """
+    """Return all grey-scale transformations: highdicom copies a missing one, and takes XA and RF for multi-frame."""
     hd = highdicom()
     rescale = display.modality if plain and isinstance(display.modality, Rescale) else _AS_STORED
     window = display.voi if plain and isinstance(display.voi, Window) else _ANY_WINDOW

@@ -1,7 +1,4 @@
-"""A study's results as files in a folder, without files of an earlier report.
-
-File names say what the files hold. They contain no name, ID or file name of the input.
-"""
+"""A study's results as files, without those of an earlier report, and without names or IDs in their names."""
 
 from __future__ import annotations
 

@@ -22,10 +22,7 @@ _TRACKING = "112039"
 
 
 def report_text(path: Path) -> str:
-    """Return the scores in a structured report: a line for the total, each region, disc and corner.
-
-    A score that is missing has the report's reason in its place. Raises `OSError`, or pydicom's `InvalidDicomError`.
-    """
+    """Return a structured report's scores, or why they are missing. Raises `OSError`, or `InvalidDicomError`."""
     from pydicom import dcmread
 
     with caught_warnings():

@@ -151,10 +151,7 @@ class Budget:
             raise self.exceeded(f", and what is left takes {least:.1f} ms at least" if least else "")
 
     def begin(self, stage: Stage) -> None:
-        """Tell the caller that a stage begins: in the caller's thread, each stage once, in order.
-
-        Raises `Cancelled`, and what the caller's `on_stage` raises.
-        """
+        """Tell the caller, in its thread, that a stage begins, once and in order. Raises `Cancelled`."""
         self._heed()
         if self._on_stage is not None and threading.get_ident() == self._thread:
             number = STAGES.index(stage) + 1
@@ -200,10 +197,7 @@ class Budget:
         return answer
 
     def boundary(self, launches: Launches) -> Boundary:
-        """Return the function that a pipeline calls before each stage of these launches, from any thread.
-
-        The function raises as `go_on` does.
-        """
+        """Return the function for a pipeline to call before each stage, from any thread. It raises as `go_on` does."""
         deciding = threading.Lock()
 
         def before(stage: str) -> bool:

@@ -60,16 +60,12 @@ class Expected:
 
 def certain(grade: int) -> NDArray[np.float64]:
     """Return p0 .. p3 (4) of a grade that a reader set."""
-    probabilities = np.zeros(len(UNKNOWN))
-    probabilities[grade] = 1.0
+    probabilities: NDArray[np.float64] = np.eye(len(UNKNOWN))[grade]
     return probabilities
 
 
 def with_prior(probabilities: NDArray[np.float64], readable: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return p0 .. p3 (.., 4) of a region's corners; those not `readable` (..) get the mean of the others.
-
-    If no corner is readable, all of them get `UNKNOWN`.
-    """
+    """Return p0 .. p3 (.., 4); corners not `readable` (..) get the mean of the others, or `UNKNOWN` without any."""
     prior = probabilities[readable].mean(axis=0) if readable.any() else np.array(UNKNOWN)
     return np.where(readable[..., None], probabilities, prior)
 
@@ -107,10 +103,7 @@ def _without_bridge(corners: NDArray[np.float64]) -> NDArray[np.float64]:
 def total_distribution(
     discs: Sequence[NDArray[np.float64]] | NDArray[np.float64], apart: Collection[int] = ()
 ) -> NDArray[np.float64]:
-    """Return the probability of each total of n discs, (6 n + 1,), from their corners (n, 2, 4).
-
-    `apart` has the numbers of the discs whose corners do not share a bridge.
-    """
+    """Return each total's probability (6 n + 1,) from corners (n, 2, 4); discs `apart` do not share a bridge."""
     corners = np.reshape(discs, (-1, 2, 4))
     each = disc_distribution(corners)
     for number in apart:

@@ -54,10 +54,8 @@ def grade_discs(
     probability of its grade (for a bridge the mean p3) is below `abstain_below`. It is `unreadable` if the disc is not
     `readable` (discs), or a probability is not finite.
     """
-    return [
-        _grade_disc(upper, lower, bool(seen), grader)
-        for (upper, lower), seen in zip(corner_probabilities.tolist(), readable, strict=True)
-    ]
+    discs = zip(corner_probabilities.tolist(), readable, strict=True)
+    return [_grade_disc(upper, lower, bool(seen), grader) for (upper, lower), seen in discs]
 
 
 def _grade_disc(

@@ -139,10 +139,7 @@ def _native(radiograph: Radiograph) -> Radiograph:
 
 
 def given_points(keypoints: Keypoints | None) -> GivenPoints:
-    """Return a reader's points by region and disc, checked.
-
-    Raises `TypeError` if `keypoints` is no mapping, and `ValueError` that names the region and the level.
-    """
+    """Return a reader's points by region and disc. Raises `TypeError` or `ValueError` with the place."""
     if keypoints is not None and not isinstance(keypoints, Mapping):
         raise TypeError(
             f"keypoints must be a mapping from region to level to points, got {shown(keypoints)}; give "

@@ -35,10 +35,7 @@ class Effort:
 
 
 def alternatives(effort: Effort, antialiased: bool) -> tuple[Effort, ...]:
-    """Return the effort, then ever smaller ones in the order of `SKIPPABLE`.
-
-    `antialiased` says whether the manifest asks for antialiasing.
-    """
+    """Return the effort, then ever smaller ones in the order of `SKIPPABLE`; `antialiased` is by the manifest."""
     plain = replace(effort, test_time=False)
     efforts = [effort, plain, replace(plain, passes=1)]
     if antialiased:

@@ -93,10 +93,9 @@ def score_region(
 def _score_disc(sites: Sequence[str], grades: Sequence[int | None], imputed: Mapping[str, float]) -> DiscScore:
     values = [imputed.get(site) if grade is None else grade for site, grade in zip(sites, grades, strict=True)]
     counted = [value for value in values if value is not None]
-    scored = [grade for grade in grades if grade is not None]
-    least = sum(scored)
+    least = sum(grade for grade in grades if grade is not None)
     total = sum(counted) if len(counted) == len(sites) else None
-    return DiscScore(total, (least, least + MAX_GRADE * (len(sites) - len(scored))))
+    return DiscScore(total, (least, least + MAX_GRADE * list(grades).count(None)))
 
 
 def score_study(regions: Mapping[Region, RegionScore]) -> StudyScore:

@@ -56,19 +56,13 @@ class GraderNetwork:
     logits: Any
 
     def rows(self, views: slice) -> slice:
-        return slice(views.start * self.per_view, views.stop * self.per_view)
-
-    @property
-    def per_view(self) -> int:
-        return DISCS * len(self.spec.flips)
+        per_view = DISCS * len(self.spec.flips)
+        return slice(views.start * per_view, views.stop * per_view)
 
 
 @dataclass(frozen=True)
 class LocalizerRuns:
-    """The localizer's runs at one scale and their buffers, with a row for each view.
-
-    `mirrored` and `turned` are input and heatmaps of the run on the mirrored input; None if there is no such run.
-    """
+    """The localizer's buffers at one scale, a row a view; `mirrored` and `turned` are of the mirrored input's run."""
 
     scale: float
     warp: WarpSpec

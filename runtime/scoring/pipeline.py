@@ -42,10 +42,7 @@ __all__ = ["Pipeline", "Results", "full_effort"]
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """The results of replays for V views: points (V, 6, 2) of dtype `POINT`, logits by network, and times.
-
-    `stages_ms` has the time at the end of each stage, since the launch began.
-    """
+    """The results for V views: points (V, 6, 2) of dtype `POINT`, logits by network, the time at each stage's end."""
 
     points: NDArray[np.void]
     logits: dict[str, NDArray[Any]]

@@ -112,10 +112,7 @@ def _of_region(
 
 
 def _off_by_one(result: RegionResult, known: NDArray[np.bool_], unsure: NDArray[np.bool_]) -> str | None:
-    """Return why levels may be off by one, or None.
-
-    The reasons are the shape of the discs, a level that was left out, or no sure disc to count from.
-    """
+    """Return why levels may be off by one: the discs' shape, a level left out, no sure disc to count from. Or None."""
     levels, anchor = LEVELS[result.region], ANCHOR[result.region]
     odds, direction = shifted_odds(result)
     if odds > (LEVEL_ODDS_UNSURE if unsure.any() else LEVEL_ODDS[result.region]):

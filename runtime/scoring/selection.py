@@ -1,7 +1,4 @@
-"""Choose the radiograph of each region and its orientation, by the header or else by evidence.
-
-Evidence is the mean peak of a region's heatmaps at one turn of the radiograph, as it is and mirrored.
-"""
+"""Choose each region's radiograph and orientation, by the header or else by evidence: its heatmaps' mean peaks."""
 
 from __future__ import annotations
 
@@ -136,10 +133,7 @@ def other_region(region: Region, evidence: NDArray[np.float64], localizer: Local
 
 
 def _at_its_best(radiograph: Radiograph, evidence: Evidence, needed: bool, min_confidence: float) -> Seen:
-    """Return the peaks at the header's turn, or upright if it states none.
-
-    If they are `needed` and in doubt, other turns are tried as well, and the clearly best one is returned.
-    """
+    """Return the peaks at the header's turn (upright without one), or if `needed` at the turn that is clearly best."""
     stated: Turn = radiograph.turn_deg or 0
     seen = {stated: evidence(radiograph, stated, needed)}
     if not needed or is_sure(float(seen[stated].max()), min_confidence):
@@ -207,10 +201,7 @@ def _best(candidates: list[Radiograph], region: Region, asked: Asked, warnings: 
 
 
 def _oriented(radiograph: Radiograph, region: Region, given: GivenPoints, asked: Asked, warnings: list[str]) -> Chosen:
-    """Return the radiograph with its orientation.
-
-    The facing is that of a reader's points, else that of the header, else that of the higher evidence (left on a tie).
-    """
+    """Return the radiograph with the facing of the reader's points, else the header's, else that of the evidence."""
     if points := given.get(region):
         chosen = faced(radiograph, points)
         if (text := facing_from_points(chosen, _name(radiograph))) is not None:

@@ -131,10 +131,7 @@ def stands(seen: Seen, region: Region, own: Orientation) -> bool:
 
 
 def contradiction(radiograph: Radiograph, orientation: Orientation, region: Region) -> Finding:
-    """Return the finding on a radiograph that was scored in another orientation than its header or caller states.
-
-    A header that states nothing leaves the orientation to the picture; the finding then says so.
-    """
+    """Return the finding on a radiograph that was scored in another orientation than was stated, if any was."""
     turn_deg, facing = orientation
     name = radiograph.source
     if radiograph.turn_deg is None and turn_deg:

@@ -84,10 +84,7 @@ class StudyScorer:
         return self._passed or not self.views.testable
 
     def test(self) -> None:
-        """Run the self-test. If it fails, mark the acceptance record as failed and raise `SelfTestError`.
-
-        Raises `Cancelled`, too.
-        """
+        """Run the self-test. If it fails, mark the record and raise `SelfTestError`. Raises `Cancelled`, too."""
         self._passed = False
         self.caller.begin(f"self-test of {self.info.engine} {self.info.precision}")
         try:
@@ -129,10 +126,7 @@ class StudyScorer:
         with_crops: bool = False,
         warnings: tuple[str, ...] = (),
     ) -> ScoredCrops:
-        """Score one study, with points that a reader gave; more `warnings` go into the report.
-
-        Raises what `Scorer.score` raises, but nothing for a budget that is exceeded at the end.
-        """
+        """Score one study, as `Scorer.score`, but raise nothing for a budget that is exceeded at the end."""
         budget, given = budget or self.budget(), given or {}
         views, manifest = self.views, self.bundle.manifest
         budget.durations = views.durations

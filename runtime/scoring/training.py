@@ -56,10 +56,7 @@ class SeenDisc:
 
 @dataclass(frozen=True, eq=False)
 class SeenPicture:
-    """One input of a network: grey (H x W, float32, 0 .. 1), before mean and std.
-
-    `network` is `localizer`, `localizer-pass-2` or one of the grader's. `sites` are graded in this picture.
-    """
+    """One input of a network: grey (H x W, float32, 0 .. 1), before mean and std. `sites` are graded in it."""
 
     region: Region
     network: str

@@ -13,10 +13,7 @@ __all__ = ["Turns"]
 
 
 class Turns:
-    """Give out turns to threads, one at a time, and free what they share after the last turn.
-
-    A forked child gets no turns: threads and processes are not copied by a fork.
-    """
+    """Give out turns to threads, one at a time, none to a forked child, and free what they share after the last."""
 
     def __init__(self, free: Callable[[], None]) -> None:
         """Call `free` once at the end, in a turn of its own."""

@@ -49,10 +49,7 @@ _WARM_UP_SHAPE = (1200, 960)  # of the synthetic picture with which steps are ti
 
 
 class Views:
-    """A bundle's pipeline on a device, which it owns, with estimates of how long its steps take.
-
-    `effort` is that of a study if there is time, by default the manifest's. It is for one thread at a time.
-    """
+    """A bundle's pipeline on a device, which it owns, with its steps' likely times. For one thread at a time."""
 
     def __init__(
         self,
@@ -200,10 +197,7 @@ class Views:
     def _recheck_doubtful(
         self, chosen: Mapping[Region, Chosen], given: GivenPoints, results: dict[Region, RegionResult], budget: Budget
     ) -> None:
-        """Check doubtful results: whether the radiograph shows the other region, or has another orientation.
-
-        A radiograph with another orientation is scored again in it.
-        """
+        """Check doubtful results: reject those that show the other region, score those in another orientation again."""
         localizer, turned = self._manifest.localizer, dict(chosen)
         for region, result in results.items():
             if not is_doubtful(result, localizer.min_confidence):
