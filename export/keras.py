@@ -65,12 +65,11 @@ def read_h5(data: bytes, config: str | None = None) -> tuple[Tensors, tuple[Kera
     root = read_hdf5(data)
     stated = root.attributes.get("model_config") if config is None else config
     whole = parse_config(stated) if stated and isinstance(stated, str) else None
-    tree = model_in(whole) if whole is not None else None
     weights = root.groups.get("model_weights", root)
     if (layers := _names(weights, "layer_names")) is not None:
         datasets = dict(_by_name(weights))
     elif any(container in root.groups for container in _CONTAINERS):
-        datasets = dict(_by_number(root, tree))
+        datasets = dict(_by_number(root, model_in(whole) if whole is not None else None))
     else:
         raise CheckpointError("the HDF5 file holds no weights of a Keras model; save them with model.save_weights(..)")
     check_total({name: dataset.raw.nbytes for name, dataset in datasets.items()}, len(data))
@@ -217,7 +216,7 @@ def _slot(slot: str, group: Group, entry: dict[str, Any] | None, path: str, *, l
         numbers = list(map(str, range(len(variables.datasets))))
         if set(variables.datasets) != set(numbers):
             raise CheckpointError(f"entry {path + '/vars'!r} does not number its variables from 0; it is damaged")
-        values = tuple(variables.datasets[number] for number in numbers)
+        values = tuple(variables.datasets[key] for key in numbers)
         yield _Leaf(path, kind, number, layer, layer.name if layer is not None else stated, values)
     nested = model_in(entry) if entry is not None else None
     if listed and nested is None and any(container in group.groups for container in _CONTAINERS):
@@ -237,7 +236,7 @@ def _variables(leaf: _Leaf) -> list[str]:
         return names
     if not names:
         return [f"vars/{index}" for index in range(count)]
-    if count > len(names) or (leaf.kind == "batch_normalization" and count != 4):
+    if count > len(names):
         raise CheckpointError(f"entry {leaf.slot!r} has {count} variables, more than a {leaf.kind} layer has")
     return names[:count]
 

@@ -137,7 +137,7 @@ def _only_input(model: onnx.ModelProto, name: str) -> str:
             raise CheckpointError(
                 f"{value.name} is {kind}; give the float32 graph, the other precisions are written here"
             )
-    return inputs[0].name
+    return str(inputs[0].name)
 
 
 def _answers(model: onnx.ModelProto, probes: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -131,7 +131,10 @@ def choose_weights(
     chosen = pool[0]
     different = [one for one in pool[1:] if not one.same_as(chosen, load)]
     if different:
-        raise _several([chosen, *different], fits=bool(fitting))
+        keys = [one.key or _TOP for one in (chosen, *different)]
+        fault = "fit the architecture and differ" if fitting else "do not fit the architecture"
+        name = f"Name the one to read after the file, as FILE:{keys[-1]}"
+        raise CheckpointError(f"{len(keys)} sets of weights {fault}: {_listed(keys)}. {name}")
     beside = [name for name in chosen.beside if not any(_within(name, one.key) for one in pool)]
     if beside:
         raise CheckpointError(
@@ -214,14 +217,6 @@ def _without_module(group: dict[str, Entry]) -> dict[str, Entry]:
     while group and all(name.startswith("module.") for name in group):
         group = {name.removeprefix("module."): entry for name, entry in group.items()}
     return group
-
-
-def _several(sets: Sequence[_Set], fits: bool) -> CheckpointError:
-    keys = [one.key or _TOP for one in sets]
-    fault = "fit the architecture and differ" if fits else "do not fit the architecture"
-    return CheckpointError(
-        f"{len(sets)} sets of weights {fault}: {_listed(keys)}. Name the one to read after the file, as FILE:{keys[-1]}"
-    )
 
 
 def _notes(chosen: _Set, pool: Sequence[_Set], entries: Sequence[Entry]) -> Iterable[str]:
