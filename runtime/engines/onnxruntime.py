@@ -114,7 +114,9 @@ class OnnxRuntimeEngine:
         try:
             if key not in self._bindings:
                 while len(self._bindings) >= _KEPT_BINDINGS:
-                    self._release(self._bindings.pop(next(iter(self._bindings))))
+                    oldest = self._bindings.pop(next(iter(self._bindings)))
+                    if self._place[0] == "cuda" and hasattr(self._session, "release_captured_graph"):
+                        self._session.release_captured_graph(oldest.graph)  # older versions keep it until the end
                 self._bindings[key] = self._bound_to(inputs, outputs)
             bound = self._bindings[key]
             self._session.run_with_iobinding(bound.binding, bound.options)
@@ -134,11 +136,6 @@ class OnnxRuntimeEngine:
             options.add_run_config_entry("disable_synchronize_execution_providers", "1")
             options.add_run_config_entry("gpu_graph_id", str(graph))
         return _Bound(self._bind(inputs, outputs), options, graph, (inputs, outputs))
-
-    def _release(self, bound: _Bound) -> None:
-        """Free the graph of buffers that are bound no longer; older versions keep it until the session ends."""
-        if self._place[0] == "cuda" and hasattr(self._session, "release_captured_graph"):
-            self._session.release_captured_graph(bound.graph)
 
     def _bind(self, inputs: Memory, outputs: Memory) -> Any:
         binding = self._session.io_binding()

@@ -78,7 +78,6 @@ def engine_name(folder: Path, file: Path) -> str:
 
 
 def engine_file(folder: Path, name: str) -> Path | None:
-    """Return the engine of that `engine_name`, or None."""
     return next((path for path in engine_paths(folder) if engine_name(folder, path) == name), None)
 
 

@@ -104,7 +104,9 @@ def _on_device(bundle: Bundle, kind: str, request: Request, trail: Trail) -> Ite
     for choice, record in _choices(bundle, kind, request, records):
         if record is not None and (other := other_version(record)):
             OPENING.debug("not taken: engine %s was accepted with %s, here is %s", choice, record.framework, other)
-            if not _is_superseded(record, records):
+            # If the installed version was judged, too, the record of another version says nothing.
+            judged = {(one.precision, one.framework) for one in (*records.accepted, *records.failed)}
+            if (record.precision, other) not in judged:
                 again = f"Accept it again: {verify_command(bundle, kind)}"
                 text = f"Engine {choice} was accepted with {record.framework}, this is {other}. {again}"
                 trail.pass_over(kind, choice, EngineError(text))
@@ -146,12 +148,6 @@ def other_version(record: AcceptanceRecord) -> str | None:
     """Return the installed OpenVINO if the record is of another version of it; nothing is loaded."""
     installed = installed_openvino() if record.engine == OPENVINO else None
     return None if installed in (None, record.framework) else installed
-
-
-def _is_superseded(record: AcceptanceRecord, records: Records) -> bool:
-    """Whether the installed version was judged, too: the record of another version then says nothing."""
-    judged = (*records.accepted, *records.failed)
-    return any(one.precision == record.precision and one.framework == other_version(record) for one in judged)
 
 
 def _failed_before(bundle: Bundle, request: Request, kind: str, records: Records) -> list[str]:

@@ -182,7 +182,7 @@ def case_closing_ends_the_build():
     folder = prepare()
     builders("waits")
     with opened(folder, build="background") as scorer:
-        process = scorer._session.engine._opening.build._process
+        process = scorer._session.engine._opening.build._child._process
         wait_for(BUILDS.exists)
     assert process.returncode == 1  # of itself, since its input ended
     scorer.close()
