@@ -135,9 +135,6 @@ class OnnxRuntimeEngine:
         if self._place[0] == "cuda":
             options.add_run_config_entry("disable_synchronize_execution_providers", "1")
             options.add_run_config_entry("gpu_graph_id", str(graph))
-        return _Bound(self._bind(inputs, outputs), options, graph, (inputs, outputs))
-
-    def _bind(self, inputs: Memory, outputs: Memory) -> Any:
         binding = self._session.io_binding()
         for bind, end, array in (
             (binding.bind_input, self._input, inputs),
@@ -146,7 +143,7 @@ class OnnxRuntimeEngine:
             if array.dtype != self.dtype or (isinstance(array, np.ndarray) and not array.flags.c_contiguous):
                 raise EngineError(f"tensor {end.name} needs a contiguous {self.dtype} buffer, got {array.dtype}")
             bind(end.name, *self._place, array.dtype.type, list(array.shape), _address(array))
-        return binding
+        return _Bound(binding, options, graph, (inputs, outputs))
 
     def _fixed(self, end: Any) -> tuple[int, ...]:
         shape = tuple(size if isinstance(size, int) else 0 for size in end.shape[1:])

@@ -84,8 +84,11 @@ def engine_file(folder: Path, name: str) -> Path | None:
 def engine_home(folder: Path) -> Path:
     """Return the folder in which engines of the bundle are written, in a folder for each target."""
     own = folder / ENGINE_FOLDER
-    if not is_shipped(folder) and _can_be_written(own):
-        return own
+    if not is_shipped(folder):
+        with suppress(OSError):  # it cannot be written
+            own.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=own):
+                return own
     return _cached(folder) or own
 
 
@@ -162,12 +165,3 @@ def _cached(folder: Path) -> Path | None:
         return user_cache() / ENGINE_FOLDER / key
     except (OSError, RuntimeError):
         return None
-
-
-def _can_be_written(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False

@@ -5,8 +5,8 @@ Nothing is timed here: acceptance records say how long an engine's networks take
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from spinescore.runtime.acceptance import AcceptanceRecord, Records, find_records, verify_command
 from spinescore.runtime.bundle import Bundle
@@ -15,13 +15,14 @@ from spinescore.runtime.engines import ENGINES, OPENVINO, TENSORRT
 from spinescore.runtime.engines.choice import REFERENCE, EngineChoice, choices_on, extra_for, installed_openvino
 from spinescore.runtime.engines.places import engine_paths
 from spinescore.runtime.engines.sidecar import ENGINE_FOLDER, Sidecar
-from spinescore.runtime.errors import DeviceError, EngineError, SelfTestError, SpineScoreError
+from spinescore.runtime.errors import BundleError, DeviceError, EngineError, SelfTestError, SpineScoreError
 from spinescore.runtime.logs import OPENING, log_records
 from spinescore.runtime.notices import notice
 from spinescore.runtime.opening.request import Request
+from spinescore.runtime.scoring.studyscorer import StudyScorer
 from spinescore.runtime.study import Finding
 
-__all__ = ["Candidate", "Trail", "candidates", "finding_of", "other_version"]
+__all__ = ["Attempts", "Candidate", "finding_of", "other_version"]
 
 
 @dataclass(frozen=True)
@@ -38,85 +39,86 @@ class Candidate:
     warnings: tuple[str, ...]
     findings: tuple[Finding, ...] = ()
 
-    @property
-    def name(self) -> str:
-        return f"engine {self.choice or 'of the device'}"
 
+class Attempts:
+    """The ways to open a bundle, tried in order: device by device, the fastest engine first."""
 
-@dataclass
-class Trail:
-    """The state of the candidates so far: the latest error, and what every report says about it."""
+    def __init__(self, bundle: Bundle, request: Request, open_one: Callable[[Candidate], StudyScorer]) -> None:
+        """`open_one` opens a candidate. If it raises `EngineError`, the next one of the same device is tried."""
+        self._bundle, self._request, self._open_one = bundle, request, open_one
+        self._warnings: list[str] = []
+        self._findings: list[Finding] = []
 
-    error: SpineScoreError | None = None
-    warnings: list[str] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    ends_device: bool = False  # nothing else may be tried on this device
+    def first(self) -> StudyScorer:
+        """Return the first that can be opened.
 
-    def refuse(self, candidate: Candidate, error: SpineScoreError, request: Request) -> None:
-        """Note that a candidate could not be opened, or failed its self-test.
-
-        An engine that the user named is not passed over if it fails its self-test.
+        Raises `BundleError`, `EngineError` or `DeviceError` for the last one, maybe with the command that runs the
+        gate, and what else `open_one` raises.
         """
-        self.error = error
-        if isinstance(error, SelfTestError) and request.engine is None:
-            OPENING.debug("not taken: %s failed its self-test in this process", candidate.name)
-            self.findings.append(finding_of(error))
-        elif isinstance(error, EngineError) and not isinstance(error, SelfTestError):
-            OPENING.debug("not taken: %s. %s", candidate.name, error)
-            self.pass_over(candidate.kind, candidate.choice, error, candidate.record is not None)
-        else:
-            self.ends_device = True
+        error: SpineScoreError | None = None
+        for kind in self._request.kinds:
+            if error is not None:
+                OPENING.debug("device auto takes the CPU. %s", error)
+                # Without a GPU there is nothing to warn of.
+                text = f"Scored on the CPU. {error}"
+                self._warnings = [notice("scored-on-cpu", text)] if gpu_is_there() else []
+            try:
+                return self._on_device(kind)
+            except (BundleError, EngineError, DeviceError) as refusal:
+                error = refusal
+        assert error is not None
+        raise error
 
-    def pass_over(self, kind: str, choice: EngineChoice | None, error: EngineError, accepted: bool = True) -> None:
-        """Note an engine that is not used, with the reason. All that are tried before the one that opens are faster."""
-        self.error = error
-        engine = None if choice is None else str(choice)
+    def _on_device(self, kind: str) -> StudyScorer:
+        bundle, request, hardware = self._bundle, self._request, hardware_of(kind)
+        records = find_records(bundle, kind, hardware)
+        log_records(bundle.manifest.name, kind, hardware, records)
+        self._warnings += [*records.altered, *records.passed_over, *_failed_before(bundle, request, kind, records)]
+        error: EngineError | None = None
+        for choice, record in _choices(bundle, kind, request, records):
+            if record is not None and (other := other_version(record)):
+                error = self._other_version(record, other, records) or error
+                continue
+            unaccepted = _not_accepted(bundle, request, records, record) if kind == "cuda" and record else []
+            candidate = Candidate(kind, choice, record, (*self._warnings, *unaccepted), tuple(self._findings))
+            try:
+                return self._open_one(candidate)
+            except EngineError as refusal:
+                error = refusal
+                self._pass_over(candidate, refusal)
+        raise error or EngineError(_refusal(bundle, kind, request, records))
+
+    def _other_version(self, record: AcceptanceRecord, other: str, records: Records) -> EngineError | None:
+        """Pass over a record of another version; if the installed one was judged, too, it says nothing."""
+        OPENING.debug("not taken: engine %s was accepted with %s, here is %s", record.choice, record.framework, other)
+        if (record.precision, other) in {
+            (one.precision, one.framework) for one in (*records.accepted, *records.failed)
+        }:
+            return None
+        again = f"Accept it again: {verify_command(self._bundle, record.device['kind'])}"
+        error = EngineError(f"Engine {record.choice} was accepted with {record.framework}, this is {other}. {again}")
+        self._warn(record.device["kind"], record.choice, error)
+        return error
+
+    def _pass_over(self, candidate: Candidate, error: EngineError) -> None:
+        """Note why a candidate is not used. One that the user named is not passed over if it fails its self-test."""
+        name = f"engine {candidate.choice or 'of the device'}"
+        if not isinstance(error, SelfTestError):
+            OPENING.debug("not taken: %s. %s", name, error)
+            self._warn(candidate.kind, candidate.choice, error, candidate.record is not None)
+            return
+        if self._request.engine is not None:
+            raise error
+        OPENING.debug("not taken: %s failed its self-test in this process", name)
+        self._findings.append(finding_of(error))
+
+    def _warn(self, kind: str, choice: EngineChoice | None, error: EngineError, accepted: bool = True) -> None:
+        """Warn of an engine that is not used. All that are tried before the one that opens are faster."""
         first = "An engine cannot be used."
         if accepted:
             first = f"A faster engine was accepted for this {'CPU' if kind == 'cpu' else 'GPU'}, but cannot be used."
-        self.warnings.append(notice("engine-passed-over", f"{first} {error}", engine=engine))
-
-
-def candidates(bundle: Bundle, request: Request, trail: Trail) -> Iterator[Candidate]:
-    """Yield the ways to open the bundle in the order in which they are tried: device by device, the fastest first.
-
-    Before the caller asks for the next one, it tells the `trail` why the latest could not be opened. When nothing is
-    left, `trail.error` says why, with the command that runs the gate.
-    """
-    for kind in request.kinds:
-        if trail.error is not None:
-            OPENING.debug("device auto takes the CPU. %s", trail.error)
-            # Without a GPU there is nothing to warn of.
-            text = f"Scored on the CPU. {trail.error}"
-            trail.warnings = [notice("scored-on-cpu", text)] if gpu_is_there() else []
-        trail.error, trail.ends_device = None, False
-        try:
-            yield from _on_device(bundle, kind, request, trail)
-        except DeviceError as error:
-            trail.error = error
-
-
-def _on_device(bundle: Bundle, kind: str, request: Request, trail: Trail) -> Iterator[Candidate]:
-    hardware = hardware_of(kind)
-    records = find_records(bundle, kind, hardware)
-    log_records(bundle.manifest.name, kind, hardware, records)
-    trail.warnings += [*records.altered, *records.passed_over, *_failed_before(bundle, request, kind, records)]
-    for choice, record in _choices(bundle, kind, request, records):
-        if record is not None and (other := other_version(record)):
-            OPENING.debug("not taken: engine %s was accepted with %s, here is %s", choice, record.framework, other)
-            # If the installed version was judged, too, the record of another version says nothing.
-            judged = {(one.precision, one.framework) for one in (*records.accepted, *records.failed)}
-            if (record.precision, other) not in judged:
-                again = f"Accept it again: {verify_command(bundle, kind)}"
-                text = f"Engine {choice} was accepted with {record.framework}, this is {other}. {again}"
-                trail.pass_over(kind, choice, EngineError(text))
-            continue
-        unaccepted = _not_accepted(bundle, request, records, record) if kind == "cuda" and record else []
-        yield Candidate(kind, choice, record, (*trail.warnings, *unaccepted), tuple(trail.findings))
-        if trail.ends_device:
-            return
-    if trail.error is None:
-        trail.error = EngineError(_refusal(bundle, kind, request, records))
+        engine = None if choice is None else str(choice)
+        self._warnings.append(notice("engine-passed-over", f"{first} {error}", engine=engine))
 
 
 def _choices(

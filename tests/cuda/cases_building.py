@@ -197,7 +197,7 @@ def case_two_that_build_at_once_build_once():
     bundle = Bundle.open(folder)
     plan, warnings = building.find_build(bundle, Request("auto"))
     assert warnings == ()
-    with background.Build(bundle, plan) as first, background.Build(bundle, plan) as second:
+    with background.Build(bundle, plan, AUTO) as first, background.Build(bundle, plan, AUTO) as second:
         assert (first.wait(), second.wait()) == ((), ())
     assert built() == ["right"]
     (shown,) = [found for found in examine() if found.name == "phantom-reference" and "GPU" in found.group]

@@ -132,7 +132,7 @@ def test_a_check_that_is_ended_three_times_is_not_begun_again(bundle, monkeypatc
     for _ in range(3):
         check, warnings = find_check(bundle, CPU)
         assert warnings == ()
-        background.Build(bundle, check, aside=True).close()
+        background.Build(bundle, check, CPU, aside=True).close()
     check, (told,) = find_check(bundle, CPU)
     assert check is None
     assert "The check was ended 3 times before it was done. To try again: spinescore bundle verify" in told
