@@ -1,60 +1,47 @@
-"""The engines that a bundle may be opened with: those that were accepted on this hardware, or that the user asked for.
+"""Open a bundle on the first engine that can be had: accepted on this hardware, or asked for by the user.
 
 Nothing is timed here: acceptance records say how long an engine's networks take, in shares of the reference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from spinescore.runtime.acceptance import AcceptanceRecord, Records, find_records, verify_command
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.devices import first_gpu, gpu_is_there, hardware_of
+from spinescore.runtime.devices import first_gpu, gpu_is_there, hardware_of, open_device
 from spinescore.runtime.engines import ENGINES, OPENVINO, TENSORRT
 from spinescore.runtime.engines.choice import REFERENCE, EngineChoice, choices_on, extra_for, installed_openvino
 from spinescore.runtime.engines.places import engine_paths
 from spinescore.runtime.engines.sidecar import ENGINE_FOLDER, Sidecar
 from spinescore.runtime.errors import BundleError, DeviceError, EngineError, SelfTestError, SpineScoreError
-from spinescore.runtime.logs import OPENING, log_records
+from spinescore.runtime.logs import OPENING, log_engine, log_records
 from spinescore.runtime.notices import notice
 from spinescore.runtime.opening.request import Request
 from spinescore.runtime.scoring.studyscorer import StudyScorer
 from spinescore.runtime.study import Finding
 
-__all__ = ["Attempts", "Candidate", "finding_of", "other_version"]
+__all__ = ["finding_of", "open_first", "other_version"]
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """One way to open the bundle.
+def open_first(bundle: Bundle, request: Request, *, test: bool) -> StudyScorer:
+    """Open the bundle on the first engine that can be opened and, with `test`, passes its self-test.
 
-    `choice` is None for the engine that the device takes by itself, `record` is None if none is needed. Every report
-    then has `warnings` on the engines that were passed over, and `findings` on those that failed their self-test.
+    Devices are tried in order, and on each the fastest engine first. Raises `BundleError`, `EngineError` or
+    `DeviceError` for the last one that could not be opened, maybe with the command that runs the gate, and `Cancelled`.
     """
-
-    kind: str  # of device
-    choice: EngineChoice | None
-    record: AcceptanceRecord | None
-    warnings: tuple[str, ...]
-    findings: tuple[Finding, ...] = ()
+    return _Attempts(bundle, request, test).first()
 
 
-class Attempts:
-    """The ways to open a bundle, tried in order: device by device, the fastest engine first."""
+class _Attempts:
+    """The engines that were tried, as the reports name them: those passed over, and those that failed their test."""
 
-    def __init__(self, bundle: Bundle, request: Request, open_one: Callable[[Candidate], StudyScorer]) -> None:
-        """`open_one` opens a candidate. If it raises `EngineError`, the next one of the same device is tried."""
-        self._bundle, self._request, self._open_one = bundle, request, open_one
+    def __init__(self, bundle: Bundle, request: Request, test: bool) -> None:
+        self._bundle, self._request, self._test = bundle, request, test
         self._warnings: list[str] = []
         self._findings: list[Finding] = []
 
     def first(self) -> StudyScorer:
-        """Return the first that can be opened.
-
-        Raises `BundleError`, `EngineError` or `DeviceError` for the last one, maybe with the command that runs the
-        gate, and what else `open_one` raises.
-        """
         error: SpineScoreError | None = None
         for kind in self._request.kinds:
             if error is not None:
@@ -80,32 +67,55 @@ class Attempts:
                 error = self._other_version(record, other, records) or error
                 continue
             unaccepted = _not_accepted(bundle, request, records, record) if kind == "cuda" and record else []
-            candidate = Candidate(kind, choice, record, (*self._warnings, *unaccepted), tuple(self._findings))
             try:
-                return self._open_one(candidate)
+                return self._open(kind, choice, record, unaccepted)
             except EngineError as refusal:
                 error = refusal
-                self._pass_over(candidate, refusal)
+                self._pass_over(kind, choice, refusal, record is not None)
         raise error or EngineError(_refusal(bundle, kind, request, records))
+
+    def _open(
+        self, kind: str, choice: EngineChoice | None, record: AcceptanceRecord | None, unaccepted: list[str]
+    ) -> StudyScorer:
+        """Open the bundle on the engine of a record, or one that needs none; without a choice the device chooses it."""
+        bundle, request = self._bundle, self._request
+        request.caller.begin(f"bundle {bundle.manifest.name} on {kind}, {choice or 'its own engine'}")
+        device = open_device(kind, request.threads, request.largest_image_px, choice)
+        scorer = StudyScorer(
+            bundle, device, request.max_imputed_per_region, choice=choice, record=record, effort=request.effort,
+            warnings=(*request.warnings, *self._warnings, *unaccepted),
+            findings=(*request.findings, *self._findings), caller=request.caller,
+        )  # fmt: skip
+        try:
+            if record is not None:
+                record.check_opened(scorer.views.pipeline.engines, bundle)
+            if request.framework not in (None, scorer.info.engine):
+                raise EngineError(f"The plan was made with {request.framework}, this is {scorer.info.engine}.")
+            if self._test:
+                scorer.test()
+        except BaseException:
+            scorer.close()
+            raise
+        log_engine(scorer.info, record, request.localizer, scorer.warnings)
+        return scorer
 
     def _other_version(self, record: AcceptanceRecord, other: str, records: Records) -> EngineError | None:
         """Pass over a record of another version; if the installed one was judged, too, it says nothing."""
         OPENING.debug("not taken: engine %s was accepted with %s, here is %s", record.choice, record.framework, other)
-        if (record.precision, other) in {
-            (one.precision, one.framework) for one in (*records.accepted, *records.failed)
-        }:
+        judged = (*records.accepted, *records.failed)
+        if any((one.precision, one.framework) == (record.precision, other) for one in judged):
             return None
         again = f"Accept it again: {verify_command(self._bundle, record.device['kind'])}"
         error = EngineError(f"Engine {record.choice} was accepted with {record.framework}, this is {other}. {again}")
         self._warn(record.device["kind"], record.choice, error)
         return error
 
-    def _pass_over(self, candidate: Candidate, error: EngineError) -> None:
-        """Note why a candidate is not used. One that the user named is not passed over if it fails its self-test."""
-        name = f"engine {candidate.choice or 'of the device'}"
+    def _pass_over(self, kind: str, choice: EngineChoice | None, error: EngineError, accepted: bool) -> None:
+        """Note why an engine is not used. One that the user named is not passed over if it fails its self-test."""
+        name = f"engine {choice or 'of the device'}"
         if not isinstance(error, SelfTestError):
             OPENING.debug("not taken: %s. %s", name, error)
-            self._warn(candidate.kind, candidate.choice, error, candidate.record is not None)
+            self._warn(kind, choice, error, accepted)
             return
         if self._request.engine is not None:
             raise error

@@ -7,9 +7,9 @@ from dataclasses import replace
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.errors import Cancelled, SelfTestError, SpineScoreError
 from spinescore.runtime.logs import OPENING
-from spinescore.runtime.opening.candidates import finding_of
+from spinescore.runtime.opening.candidates import finding_of, open_first
 from spinescore.runtime.opening.checking import Check
-from spinescore.runtime.opening.openscorer import Opening, open_bundle, open_first
+from spinescore.runtime.opening.openscorer import Opening, open_bundle
 from spinescore.runtime.opening.request import Request
 from spinescore.runtime.scoring.studyscorer import StudyScorer
 

@@ -6,20 +6,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.devices import open_device
 from spinescore.runtime.engines import ENGINES
 from spinescore.runtime.errors import BundleError, DeviceError, EngineError
-from spinescore.runtime.logs import CACHE, log_engine
+from spinescore.runtime.logs import CACHE
 from spinescore.runtime.machine.caches import cache_place
 from spinescore.runtime.opening.background import Build, Job
 from spinescore.runtime.opening.building import BuildJob, find_build
-from spinescore.runtime.opening.candidates import Attempts, Candidate
+from spinescore.runtime.opening.candidates import open_first
 from spinescore.runtime.opening.checking import find_check
 from spinescore.runtime.opening.planned import find_plan, request_by_plan, request_without_plan
 from spinescore.runtime.opening.request import Request
 from spinescore.runtime.scoring.studyscorer import StudyScorer
 
-__all__ = ["Opening", "open_bundle", "open_first"]
+__all__ = ["Opening", "open_bundle"]
 
 
 @dataclass(frozen=True)
@@ -50,43 +49,6 @@ def open_bundle(whole: Bundle, request: Request, *, test: bool) -> Opening:
         return _open_or_build(whole, request_by_plan(whole, request, path, plan), test)
     except (BundleError, EngineError, DeviceError) as error:
         return _open_or_build(whole, request_without_plan(whole, request, path, plan, error), test)
-
-
-def open_first(bundle: Bundle, request: Request, *, test: bool) -> StudyScorer:
-    """Open the bundle on the first candidate that can be opened and, with `test`, passes its self-test.
-
-    Raises `BundleError`, `EngineError` or `DeviceError` for the last one that could not, and `Cancelled`.
-    """
-    return Attempts(bundle, request, lambda candidate: _open(bundle, request, candidate, test)).first()
-
-
-def _open(bundle: Bundle, request: Request, candidate: Candidate, test: bool) -> StudyScorer:
-    engine = candidate.choice or "its own engine"
-    request.caller.begin(f"bundle {bundle.manifest.name} on {candidate.kind}, {engine}")
-    device = open_device(candidate.kind, request.threads, request.largest_image_px, candidate.choice)
-    scorer = StudyScorer(
-        bundle,
-        device,
-        request.max_imputed_per_region,
-        choice=candidate.choice,
-        record=candidate.record,
-        effort=request.effort,
-        warnings=(*request.warnings, *candidate.warnings),
-        findings=(*request.findings, *candidate.findings),
-        caller=request.caller,
-    )
-    try:
-        if candidate.record is not None:
-            candidate.record.check_opened(scorer.views.pipeline.engines, bundle)
-        if request.framework not in (None, scorer.info.engine):
-            raise EngineError(f"The plan was made with {request.framework}, this is {scorer.info.engine}.")
-        if test:
-            scorer.test()
-    except BaseException:
-        scorer.close()
-        raise
-    log_engine(scorer.info, candidate.record, request.localizer, scorer.warnings)
-    return scorer
 
 
 def _open_or_build(whole: Bundle, request: Request, test: bool) -> Opening:

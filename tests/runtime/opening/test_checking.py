@@ -207,7 +207,7 @@ def test_a_record_of_another_version_is_not_opened(bundle, monkeypatch):
     """It would load OpenVINO for nothing; once the version that is here was judged, nothing is said of it either."""
     monkeypatch.setenv("SPINESCORE_CHECK", "0")
     write_record(record(bundle, "int8", "openvino 2025.0.0"), bundle)
-    monkeypatch.setattr("spinescore.runtime.opening.openscorer.open_device", opened_on_onnxruntime)
+    monkeypatch.setattr("spinescore.runtime.opening.candidates.open_device", opened_on_onnxruntime)
     with Scorer.open(bundle.folder, "cpu") as scorer:
         (told,) = scorer.score(STUDY).warnings
     assert f"was accepted with openvino 2025.0.0, this is {VERSION}. Accept it again: spinescore bundle verify" in told
