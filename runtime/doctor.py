@@ -88,12 +88,10 @@ def hardware() -> dict[str, Any]:
 
 def _machine() -> list[Finding]:
     facts = hardware()
-    flags = " ".join(facts["cpu_flags"])
-    version = platform.python_version()
-    supported = sys.version_info >= (3, 10)
+    words = filter(None, (facts["cpu"], f"{facts['cores']} cores", " ".join(facts["cpu_flags"])))
     return [
-        Finding("Machine", "Python", "ok" if supported else "missing", f"{version}, {platform.platform(terse=True)}"),
-        Finding("Machine", "CPU", "ok", ", ".join(filter(None, (facts["cpu"], f"{facts['cores']} cores", flags)))),
+        Finding("Machine", "Python", "ok", f"{platform.python_version()}, {platform.platform(terse=True)}"),
+        Finding("Machine", "CPU", "ok", ", ".join(words)),
         _signing(),
     ]
 
@@ -103,12 +101,8 @@ def _signing() -> Finding:
     from spinescore.kernels.signing import key_fault
 
     fault = key_fault()
-    return Finding(
-        "Machine",
-        "signing",
-        "absent" if fault else "ok",
-        fault or "files made here are signed, and count later",
-    )
+    detail = fault or "files made here are signed, and count later"
+    return Finding("Machine", "signing", "absent" if fault else "ok", detail)
 
 
 def _packages() -> list[Finding]:
@@ -118,9 +112,8 @@ def _packages() -> list[Finding]:
         group = "Packages" if extra is None else f"Packages of the extra [{extra}]"
         version = version_of(name)
         if version:
-            newer = is_newer(version, package.tested)
-            note = f"{version}, newer than {package.tested}, the newest that was tested" if newer else version
-            findings.append(Finding(group, name, "ok", note))
+            note = f", newer than {package.tested}, the newest that was tested"
+            findings.append(Finding(group, name, "ok", version + note * is_newer(version, package.tested)))
         else:
             fix = f'pip install "spinescore[{extra}]"' if extra else f"pip install {name}"
             findings.append(Finding(group, name, "missing", "not installed", fix))

@@ -51,7 +51,14 @@ def open_regular(path: str | os.PathLike[str]) -> io.FileIO:
 
     The opened file is asked for its kind, so that nobody can exchange it in between.
     """
-    descriptor = _open(path)
+    try:
+        descriptor = os.open(path, _FLAGS)
+    except ValueError as error:  # a name with a null character
+        raise OSError(errno.EINVAL, "its name cannot be a file's", str(path)) from error
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket, or a device that is not there
+            raise OSError(errno.ENXIO, "it is a pipe or a device, not a file", str(path)) from error
+        raise
     try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
@@ -61,18 +68,6 @@ def open_regular(path: str | os.PathLike[str]) -> io.FileIO:
         return io.FileIO(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
-        raise
-
-
-def _open(path: str | os.PathLike[str]) -> int:
-    """Return a descriptor. Raises `OSError`."""
-    try:
-        return os.open(path, _FLAGS)
-    except ValueError as error:  # a name with a null character
-        raise OSError(errno.EINVAL, "its name cannot be a file's", str(path)) from error
-    except OSError as error:
-        if error.errno == errno.ENXIO:  # a socket, or a device that is not there
-            raise OSError(errno.ENXIO, "it is a pipe or a device, not a file", str(path)) from error
         raise
 
 

@@ -196,10 +196,10 @@ def mark_failed(record: AcceptanceRecord, bundle: Bundle, reason: str) -> None:
     If nothing can be written, every process finds the fault by its own self-test.
     """
     with suppress(OSError, RuntimeError):
-        write_record(replace(record, passed=False, self_test=reason, date=_now()), bundle)
+        write_record(replace(record, passed=False, self_test=reason, date=utc_now()), bundle)
 
 
-def _now() -> str:
+def utc_now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 

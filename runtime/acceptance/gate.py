@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from spinescore.runtime.acceptance import (
     find_records,
     finite,
     mark_failed,
+    utc_now,
     write_record,
 )
 from spinescore.runtime.acceptance.comparison import compare_grades, compare_points, difference_of_range
@@ -191,7 +191,7 @@ def _record(
         passed=False,
         networks_ms={stage: round(ms, 4) for stage, ms in times_ms.items()},
         reference_ms={stage: round(ms, 4) for stage, ms in reference.times_ms.items()},
-        date=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        date=utc_now(),
         processes=Processes(len(runs), sum(bool(one.faults(bounds)) for one in figures)),
     )
 

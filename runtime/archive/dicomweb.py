@@ -51,7 +51,6 @@ class WebArchive:
 
     @property
     def base(self) -> Path:
-        """Nothing on this machine."""
         return Path()
 
     def files(self, after: Place = ()) -> Iterator[tuple[Place, dict[str, Any]]]:
@@ -88,7 +87,6 @@ class WebArchive:
 
 
 def is_url(base: str) -> bool:
-    """Return whether an archive is behind DICOMweb."""
     return base.startswith(("http://", "https://"))
 
 
@@ -138,7 +136,6 @@ def _client(url: str) -> Any:
 
 
 def _record(study: dict[str, Any]) -> dict[str, Any]:
-    """Return the record of a study for the manifest."""
     uid, patient = _text(study, _STUDY_UID), _text(study, _PATIENT_ID)
     return {
         "path": uid,

@@ -99,7 +99,6 @@ class Places:
         return self.work / f"studies-{scan:04}"
 
     def listed(self, shard: Shard) -> Path:
-        """The list of a shard's studies."""
         return self.studies(shard.scan) / f"{shard.number:06}.jsonl"
 
     def table(self, shard: Shard) -> Path:
@@ -107,7 +106,6 @@ class Places:
         return self.tables / f"shard-{shard}.parquet"
 
     def results(self, shard: Shard) -> Path:
-        """The folder for the results of a shard's studies."""
         return self.tables / "results" / str(shard)
 
     def scans(self) -> list[int]:
@@ -116,7 +114,6 @@ class Places:
         return sorted(int(match[1]) for match in names if match)
 
     def shards(self) -> list[Shard]:
-        """Return the shards of all scans in their order."""
         return [
             Shard(scan, int(path.stem)) for scan in self.scans() for path in sorted(self.studies(scan).glob("*.jsonl"))
         ]

@@ -119,7 +119,6 @@ class Crew:
             self._members.append(self._new_member())
 
     def close(self) -> None:
-        """End all processes at once."""
         while self._members:
             self._members.pop().process.kill(most_s=_KILLED_S)
 
@@ -172,7 +171,6 @@ class Crew:
         member.process.send({"task": self._sent, "entry": document_of(task.entry), "out": task.out})
 
     def _listen(self) -> Iterator[Outcome]:
-        """Wait for a moment, and yield what is done."""
         began_s = time.monotonic()
         self._woken.wait(_TICK_S)
         self._woken.clear()

@@ -42,7 +42,10 @@ def make_manifest(
     check_source(places, kind, place, shard_studies)
     catalogue: Catalogue = read_document(places.catalogue(number), Catalogue)
     since_s = None if catalogue.since is None else datetime.fromisoformat(catalogue.since).timestamp()
-    source, begun_s = _source(catalogue, places), time.monotonic()
+    source: Source | WebArchive = open_source(catalogue.kind, Path(catalogue.place), places.tables)
+    if catalogue.kind == "dicomweb":
+        source = WebArchive(catalogue.place, None if catalogue.since is None else date.fromisoformat(catalogue.since))
+    begun_s = time.monotonic()
     scanned = scan(source, places.pieces(number), since_s)
     counts = next(scanned)
     if counts.files:
@@ -58,12 +61,6 @@ def make_manifest(
     passed_over = f"; passed over: {others}" if others else ""
     looked = "" if kind == "dicomweb" else f"{counts.files} files: {counts.radiographs} radiographs, "
     say(f"{looked}{studies}{passed_over}")
-
-
-def _source(catalogue: Catalogue, places: Places) -> Source | WebArchive:
-    if catalogue.kind == "dicomweb":
-        return WebArchive(catalogue.place, None if catalogue.since is None else date.fromisoformat(catalogue.since))
-    return open_source(catalogue.kind, Path(catalogue.place), places.tables)
 
 
 def check_source(places: Places, kind: str, place: str, shard_studies: int | None = None) -> None:
@@ -104,7 +101,6 @@ def all_studies(places: Places) -> int:
 
 
 def largest_bytes(places: Places) -> int:
-    """Return the bytes of the pixels of the largest study."""
     return max(
         (read_summary(places.studies(scan_number))["largest_bytes"] for scan_number in places.scans()), default=0
     )

@@ -30,7 +30,6 @@ class Progress:
             self._say(self.line())
 
     def line(self) -> str:
-        """Return a sentence about the progress so far."""
         (begun, before), now = self._marks[0], time.monotonic()
         rate = (self.done - before) / max(now - begun, 1e-9)
         if self._total is None:

@@ -132,7 +132,6 @@ class RayWay:
         self._address, self._noted, self._count = address, noted, 0
 
     def facts(self) -> dict[str, Any]:
-        """Return the number of actors and the threads of each."""
         return {"actors": self._count, "threads": self._threads, "ray": ray.__version__}
 
     def outcomes(self, tasks: Iterator[Task], total: int, opened: Opened, request: Request) -> Iterator[Outcome]:

@@ -47,7 +47,6 @@ class Scanned:
     passed_over: Counter[str] = field(default_factory=Counter)
 
     def add(self, head: Record) -> None:
-        """Add the counts of a piece."""
         self.files += head["files"]
         self.radiographs += head["radiographs"]
         self.passed_over.update(head["passed_over"])
@@ -84,7 +83,6 @@ def scan(source: Source | WebArchive, folder: Path, since_s: float | None) -> It
 
 
 def piece_files(folder: Path) -> list[Path]:
-    """Return the pieces in a folder in their order."""
     return sorted(folder.glob("*.jsonl"))
 
 

@@ -19,7 +19,7 @@ from spinescore.runtime.reading.facts import patient_key
 from spinescore.runtime.reading.studies import load_study
 from spinescore.runtime.scorer import Scorer
 from spinescore.runtime.scoring.bundleinfo import bundle_info
-from spinescore.runtime.scoring.report import BundleInfo, StudyInfo, StudyReport
+from spinescore.runtime.scoring.report import BundleInfo, StudyInfo
 from spinescore.runtime.study import Study
 
 __all__ = ["Request", "not_scored", "parsed_rows", "read_entry", "replaced", "rows_of_entry"]
@@ -113,7 +113,8 @@ def rows_of_entry(
             unwritten = str(error)
     if any(region.status == "scored" for region in report.regions.values()):
         return _json_rows(rows_of(replace(report, study=shown))), unwritten
-    return without_grades(_code(report))
+    rejects = [*(region.reject for region in report.regions.values() if region.reject), *report.rejects]
+    return without_grades(rejects[0].code if rejects else "no-image")
 
 
 def not_scored(entry: Entry, code: str, bundle: BundleInfo, identifiers: bool) -> Row:
@@ -155,12 +156,6 @@ def replaced(identity: StudyInfo) -> StudyInfo:
         day = date.fromordinal(moved).isoformat().replace("-", "") if moved > 0 else None
     new = None if uid is None else f"2.25.{int(patient_key(uid, 'spinescore study'), 16)}"
     return StudyInfo(new, day, patient)
-
-
-def _code(report: StudyReport) -> str:
-    """Return the first code that says why no region was scored."""
-    rejects = [*(region.reject for region in report.regions.values() if region.reject), *report.rejects]
-    return rejects[0].code if rejects else "no-image"
 
 
 def _json_rows(rows: list[Row]) -> list[Row]:

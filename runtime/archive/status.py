@@ -29,11 +29,9 @@ class Status:
     scanning: int | None
 
     def document(self) -> str:
-        """Return the status as JSON."""
         return json.dumps({"schema": "spinescore.archive-status/1", **asdict(self)}, indent=2)
 
     def text(self) -> str:
-        """Return the status as lines."""
         lines = [
             f"studies      {self.studies}",
             f"shards       {self.shards_written} of {self.shards} written",

@@ -38,7 +38,6 @@ class FolderTree:
 
     @property
     def base(self) -> Path:
-        """The folder to which the paths are relative."""
         return self.root
 
     def files(self, after: Place = ()) -> Iterator[_File]:
@@ -57,7 +56,6 @@ class PathList:
 
     @property
     def base(self) -> Path:
-        """The folder to which the paths are relative."""
         return self.path.parent
 
     def files(self, after: Place = ()) -> Iterator[_File]:

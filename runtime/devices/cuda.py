@@ -16,7 +16,7 @@ Context    The GPU's primary context, shared with TensorRT, ONNX Runtime and PyT
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -231,7 +231,9 @@ class CudaDevice(KernelVerbs):
             if last is None:
                 return
             self._radiographs.stop()
-            if self._finished():
+            with suppress(drv.Error):  # if the GPU is lost, every call to free its memory would fail
+                if self._stream is not None:
+                    self._stream.synchronize()
                 last.callback(self._let_go)
                 for memory in self._memories:
                     last.callback(memory.free)
@@ -242,15 +244,6 @@ class CudaDevice(KernelVerbs):
             for recording in self._recordings:
                 last.callback(recording.free)
         self._let_go()
-
-    def _finished(self) -> bool:
-        """Wait for the GPU; returns False if it is lost. Then every call to free its memory would fail."""
-        try:
-            if self._stream is not None:
-                self._stream.synchronize()
-        except drv.Error:
-            return False
-        return True
 
     def _open(self) -> None:
         self._stream = drv.Stream(NON_BLOCKING)
@@ -271,10 +264,6 @@ class CudaDevice(KernelVerbs):
         self._radiographs.let_go()
         self._kernels.let_go()
         self._stream = None
-
-    @property
-    def _sources(self) -> int:
-        return self._radiographs.address
 
     def _launch(self, work: Launch) -> None:
         with self._active():

@@ -19,7 +19,7 @@ from spinescore.kernels.decode import BoxSpec, CropSpec, DecodeSpec
 from spinescore.kernels.warp import WarpSpec
 from spinescore.runtime.devices.cudadriver import cuda_version
 from spinescore.runtime.devices.cudamemory import CudaBuffer
-from spinescore.runtime.devices.cudauploads import SLOTS
+from spinescore.runtime.devices.cudauploads import SLOTS, Radiographs
 from spinescore.runtime.errors import DeviceError
 from spinescore.runtime.machine.caches import cache_values
 from spinescore.runtime.notices import notice
@@ -48,7 +48,6 @@ class Kernels:
             self._load(source)
 
     def let_go(self) -> None:
-        """Modules are destroyed with the last reference to them."""
         self._functions.clear()
         self._modules.clear()
 
@@ -97,18 +96,14 @@ class Kernels:
 class KernelVerbs:
     """The verbs of a device that launch one kernel each, on buffers in device memory."""
 
-    @property
-    def _sources(self) -> int:
-        """The address of the records of the radiographs."""
-        raise NotImplementedError
+    _radiographs: Radiographs
 
     def _launch(self, work: launch.Launch) -> None:
         raise NotImplementedError
 
     def warp(self, rois: CudaBuffer, spec: WarpSpec, out: CudaBuffer) -> None:
-        half = out.dtype == np.float16
-        count = prod(rois.shape)
-        self._launch(launch.warp_launch(self._sources, SLOTS, rois.address, count, spec, out.address, half))
+        half, sources = out.dtype == np.float16, self._radiographs.address
+        self._launch(launch.warp_launch(sources, SLOTS, rois.address, prod(rois.shape), spec, out.address, half))
 
     def decode(
         self, heatmaps: CudaBuffer, rois: CudaBuffer, views: CudaBuffer, spec: DecodeSpec, points: CudaBuffer

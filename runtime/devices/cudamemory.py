@@ -33,20 +33,16 @@ class Memory:
         else:
             self._device = drv.mem_alloc(nbytes)
             self.address = int(self._device)
-            if pinned:
-                self._pin_or_free()
+            try:
+                self._host = self._pinned(0) if pinned else None
+            except BaseException:
+                self.free()
+                raise
 
     @property
     def host(self) -> NDArray[np.uint8]:
         memory: NDArray[np.uint8] = self._pinned(0)
         return memory
-
-    def _pin_or_free(self) -> None:
-        try:
-            self._pinned(0)
-        except BaseException:
-            self.free()
-            raise
 
     def _pinned(self, flags: int) -> Any:
         if self._host is None:

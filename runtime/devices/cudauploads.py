@@ -10,6 +10,7 @@ from device memory, so that a slot may grow while captured graphs stay valid.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor, wait
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,13 @@ class Radiographs:
         _check_tables(source, where)
         slot, size = self._slots[number], SOURCE.itemsize
         slot.arrived.synchronize()
-        self._make_room(slot, source.pixels.size * source.pixels.dtype.itemsize, stream)
+        nbytes = source.pixels.size * source.pixels.dtype.itemsize
+        if nbytes > slot.pixels.nbytes:
+            larger, smaller = self._allocate(nbytes), slot.pixels  # if memory is short, the slot stays as it was
+            stream.synchronize()
+            slot.pixels = larger
+            self._memories.remove(smaller)
+            smaller.free()
         if self.used:
             self._idle.record(stream)
             self.used = False
@@ -83,18 +90,8 @@ class Radiographs:
             self._pool.shutdown()
 
     def let_go(self) -> None:
-        """Streams and events are destroyed with the last reference to them."""
         self._slots.clear()
         self._idle = self._records = None
-
-    def _make_room(self, slot: _Slot, nbytes: int, stream: Any) -> None:
-        """Replace the slot's memory if it is too small. If there is too little memory, the slot stays as it was."""
-        if nbytes > slot.pixels.nbytes:
-            larger, smaller = self._allocate(nbytes), slot.pixels
-            stream.synchronize()
-            slot.pixels = larger
-            self._memories.remove(smaller)
-            smaller.free()
 
     def _allocate(self, nbytes: int) -> Memory:
         memory = Memory(self._drv, nbytes, mapped=self._mapped, pinned=True)
@@ -108,14 +105,13 @@ class _Slot:
     def __init__(self, drv: Any, pixels: Memory, tables: Memory) -> None:
         self.pixels, self._tables = pixels, tables
         self._sent: list[tuple[int, int, np.dtype[Any]]] = []  # of each table: its length, first value, pixels' type
-        self._lines: dict[int, NDArray[np.void] | None] = {}  # by the place of the table's first entry
+        self._lines: list[NDArray[np.void] | None] = []
         self.stream = drv.Stream(NON_BLOCKING)
         self.arrived = drv.Event(drv.event_flags.DISABLE_TIMING)
 
     def send(self, source: Source, pool: ThreadPoolExecutor | None) -> NDArray[np.void]:
         """Copy and send pixels and tables; returns the kernels' record of them."""
-        tables = self._send_tables(source)
-        lines = [self._lines[address] for address, _ in tables]
+        tables, lines = self._send_tables(source)
         dtype, shape = source.pixels.dtype.newbyteorder("="), source.pixels.shape
         pitch = shape[1] * dtype.itemsize
         place = self.pixels.host[: shape[0] * pitch].view(dtype).reshape(shape)
@@ -137,26 +133,25 @@ class _Slot:
             wait(copies)  # if sending failed, the memory may be freed next
         return source_record(self.pixels.address, pitch, (shape[0], shape[1]), dtype, source.stored_min, tables, lines)
 
-    def _send_tables(self, source: Source) -> list[tuple[int, int]]:
-        """Return the address and length of each table. What the slot holds already is not sent again."""
+    def _send_tables(self, source: Source) -> tuple[list[tuple[int, int]], list[NDArray[np.void] | None]]:
+        """Return address and length, and the line, of each table. What the slot holds already is not sent again."""
         different = list({id(table): table for table in source.tables}.values())
         dtype = source.pixels.dtype.newbyteorder("=")
-        lengths = [len(table) for table in different]
-        sent = [(length, source.stored_min, dtype) for length in lengths]
-        greys, starts = self._tables.host.view(np.float32), [sum(lengths[:number]) for number in range(len(lengths))]
-        places = [greys[start : start + length] for start, length in zip(starts, lengths, strict=True)]
+        sent = [(len(table), source.stored_min, dtype) for table in different]
+        starts = [0, *accumulate(map(len, different))]
+        greys = self._tables.host.view(np.float32)
+        places = [greys[start:end] for start, end in pairwise(starts)]
         if sent != self._sent or not all(map(np.array_equal, places, different)):
             self._sent = []  # until they are sent
             for place, table in zip(places, different, strict=True):
                 place[...] = table
-            self._tables.send(0, 4 * sum(lengths), self.stream)
-            lines = [line_of(table, source.stored_min, dtype) for table in different]
-            self._lines = {self._tables.address + 4 * start: line for start, line in zip(starts, lines, strict=True)}
+            self._tables.send(0, 4 * starts[-1], self.stream)
+            self._lines = [line_of(table, source.stored_min, dtype) for table in different]
             self._sent = sent
-        addresses = {
-            id(table): self._tables.address + 4 * start for table, start in zip(different, starts, strict=True)
-        }
-        return [(addresses[id(table)], len(table)) for table in source.tables]
+        numbers = {id(table): number for number, table in enumerate(different)}
+        each = [numbers[id(table)] for table in source.tables]
+        tables = [(self._tables.address + 4 * starts[number], len(different[number])) for number in each]
+        return tables, [self._lines[number] for number in each]
 
 
 def _check_tables(source: Source, where: str) -> None:

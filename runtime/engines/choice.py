@@ -50,7 +50,6 @@ REFERENCE = EngineChoice(ONNX_RUNTIME, "fp32")  # on a CPU; all others are compa
 
 
 def engines_on(device: str) -> tuple[str, ...]:
-    """Return the names of the engines that run on this kind of device."""
     return tuple(name for name, row in ENGINES.items() if device in row.precisions)
 
 
@@ -92,7 +91,7 @@ def choices_on(device: str, networks: Iterable[Files], folder: Path) -> list[Eng
                 choice
                 for precision in row.precisions[device]
                 if (device, choice := EngineChoice(name, precision)) != ("cpu", REFERENCE)
-                and (_has_files(choice, files) or (device == "cuda" and _can_convert(choice, files)))
+                and _has_files(choice, files, device == "cuda")
             ]
     return choices
 
@@ -107,15 +106,16 @@ def _prebuilt(engine: str, folder: Path) -> dict[EngineChoice, None]:
     return choices
 
 
-def _has_files(choice: EngineChoice, networks: list[Files]) -> bool:
-    """Return whether every network has a file for the choice, and one of them in its preferred precision."""
+def _has_files(choice: EngineChoice, networks: list[Files], on_gpu: bool) -> bool:
+    """Return whether every network has a file for the choice, and one of them in its preferred precision.
+
+    On a GPU the package onnx converts FP32 files to half precision for ONNX Runtime.
+    """
     precisions = choice.files
-    return all(set(precisions) & set(files) for files in networks) and any(precisions[0] in files for files in networks)
-
-
-def _can_convert(choice: EngineChoice, networks: list[Files]) -> bool:
-    """Return whether FP32 files can be converted to half precision for ONNX Runtime on a GPU, by the package onnx."""
-    return choice == _HALF and find_spec("onnx") is not None and all(set(choice.files) & set(one) for one in networks)
+    converts = on_gpu and choice == _HALF and find_spec("onnx") is not None
+    return all(set(precisions) & set(files) for files in networks) and (
+        converts or any(precisions[0] in files for files in networks)
+    )
 
 
 def open_on_cpu(

@@ -133,7 +133,8 @@ def _drop_casts_of_stored(graph: onnx.GraphProto, stored: set[str]) -> None:
     renamed: dict[str, str] = {}
     kept = []
     for node in graph.node:
-        if node.op_type == "Cast" and node.input[0] in stored and _cast_target(node) == TensorProto.FLOAT:
+        is_stored = node.op_type == "Cast" and node.input[0] in stored
+        if is_stored and helper.get_node_attr_value(node, "to") == TensorProto.FLOAT:
             renamed[node.output[0]] = node.input[0]
         else:
             kept.append(node)
@@ -146,10 +147,6 @@ def _drop_casts_of_stored(graph: onnx.GraphProto, stored: set[str]) -> None:
         described = [value for value in graph.value_info if value.name not in renamed]
         del graph.value_info[:]
         graph.value_info.extend(described)
-
-
-def _cast_target(node: onnx.NodeProto) -> int:
-    return next(int(attribute.i) for attribute in node.attribute if attribute.name == "to")
 
 
 def float_names(graph: onnx.GraphProto) -> set[str]:
@@ -192,21 +189,15 @@ def _report(graph: onnx.GraphProto, weights: Sequence[onnx.TensorProto]) -> Half
     layers = {name: node.name or node.output[0] for node in graph.node for name in node.input}
     halves = {tensor.name: tensor for tensor in graph.initializer}
     largest = LayerMax("", 0.0)
-    overflowed: list[LayerCount] = []
-    flushed: list[LayerCount] = []
-    subnormal: list[LayerCount] = []
+    counts: dict[str, list[LayerCount]] = {"overflowed": [], "flushed": [], "subnormal": []}
     for tensor in weights:
         layer, value = layers.get(tensor.name, tensor.name), numpy_helper.to_array(tensor)
         magnitude = float(max(value.max(), -value.min())) if value.size else 0.0
         if magnitude > largest.value:
             largest = LayerMax(layer, magnitude)
-        half = numpy_helper.to_array(halves[tensor.name])
-        bits = half.view(np.uint16) & _MAGNITUDE  # integers compare faster than halves
-        for counts, hits in (
-            (overflowed, bits == _INFINITY),
-            (flushed, (bits == 0) & (value != 0)),
-            (subnormal, (bits > 0) & (bits < _SMALLEST_NORMAL)),
-        ):
-            if count := int(np.count_nonzero(hits)):
-                counts.append(LayerCount(layer, count, value.size))
-    return HalfReport(largest, tuple(overflowed), tuple(flushed), tuple(subnormal))
+        bits = numpy_helper.to_array(halves[tensor.name]).view(np.uint16) & _MAGNITUDE  # integers compare faster
+        hits = (bits == _INFINITY, (bits == 0) & (value != 0), (bits > 0) & (bits < _SMALLEST_NORMAL))
+        for layers_hit, hit in zip(counts.values(), hits, strict=True):
+            if count := int(np.count_nonzero(hit)):
+                layers_hit.append(LayerCount(layer, count, value.size))
+    return HalfReport(largest, *map(tuple, counts.values()))

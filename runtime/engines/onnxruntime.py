@@ -114,7 +114,9 @@ class OnnxRuntimeEngine:
         try:
             if key not in self._bindings:
                 while len(self._bindings) >= _KEPT_BINDINGS:
-                    self._release(self._bindings.pop(next(iter(self._bindings))))
+                    oldest = self._bindings.pop(next(iter(self._bindings)))
+                    if self._place[0] == "cuda" and hasattr(self._session, "release_captured_graph"):
+                        self._session.release_captured_graph(oldest.graph)  # older versions keep it until the end
                 self._bindings[key] = self._bound_to(inputs, outputs)
             bound = self._bindings[key]
             self._session.run_with_iobinding(bound.binding, bound.options)
@@ -133,14 +135,6 @@ class OnnxRuntimeEngine:
         if self._place[0] == "cuda":
             options.add_run_config_entry("disable_synchronize_execution_providers", "1")
             options.add_run_config_entry("gpu_graph_id", str(graph))
-        return _Bound(self._bind(inputs, outputs), options, graph, (inputs, outputs))
-
-    def _release(self, bound: _Bound) -> None:
-        """Free the graph of buffers that are bound no longer; older versions keep it until the session ends."""
-        if self._place[0] == "cuda" and hasattr(self._session, "release_captured_graph"):
-            self._session.release_captured_graph(bound.graph)
-
-    def _bind(self, inputs: Memory, outputs: Memory) -> Any:
         binding = self._session.io_binding()
         for bind, end, array in (
             (binding.bind_input, self._input, inputs),
@@ -149,7 +143,7 @@ class OnnxRuntimeEngine:
             if array.dtype != self.dtype or (isinstance(array, np.ndarray) and not array.flags.c_contiguous):
                 raise EngineError(f"tensor {end.name} needs a contiguous {self.dtype} buffer, got {array.dtype}")
             bind(end.name, *self._place, array.dtype.type, list(array.shape), _address(array))
-        return binding
+        return _Bound(binding, options, graph, (inputs, outputs))
 
     def _fixed(self, end: Any) -> tuple[int, ...]:
         shape = tuple(size if isinstance(size, int) else 0 for size in end.shape[1:])

@@ -78,15 +78,17 @@ def engine_name(folder: Path, file: Path) -> str:
 
 
 def engine_file(folder: Path, name: str) -> Path | None:
-    """Return the engine of that `engine_name`, or None."""
     return next((path for path in engine_paths(folder) if engine_name(folder, path) == name), None)
 
 
 def engine_home(folder: Path) -> Path:
     """Return the folder in which engines of the bundle are written, in a folder for each target."""
     own = folder / ENGINE_FOLDER
-    if not is_shipped(folder) and _can_be_written(own):
-        return own
+    if not is_shipped(folder):
+        with suppress(OSError):  # it cannot be written
+            own.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=own):
+                return own
     return _cached(folder) or own
 
 
@@ -163,12 +165,3 @@ def _cached(folder: Path) -> Path | None:
         return user_cache() / ENGINE_FOLDER / key
     except (OSError, RuntimeError):
         return None
-
-
-def _can_be_written(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False

@@ -102,7 +102,8 @@ class TensorRTEngine:
             raise self._error("run")
         if key not in self._bound:
             self._bound[key] = bound
-            self.capturable &= _capturable(bound.context, self._queue.stream_handle)
+            if hasattr(bound.context, "is_stream_capturable"):  # TensorRT-RTX alone can tell, and not during a capture
+                self.capturable &= bool(bound.context.is_stream_capturable(self._queue.stream_handle))
             self._keep_cache()
 
     def close(self) -> None:
@@ -126,7 +127,9 @@ class TensorRTEngine:
                     f"Engine {self.name}: tensor {tensor} needs {(batch, *shape)} of {self._dtype}, got "
                     f"{memory.shape} of {memory.dtype}; export the bundle and build its engines again."
                 )
-        context = self._checked(_new_context(self._trt, self._engine, self._config), "make a context of")
+        own_memory = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        kind = own_memory if self._config is None else self._config
+        context = self._checked(self._engine.create_execution_context(kind), "make a context of")
         profile = self._profile(inputs.shape[2:])
         if profile is not None and not context.set_optimization_profile_async(profile, self._queue.stream_handle):
             raise self._error(f"take profile {profile} of")
@@ -212,9 +215,6 @@ class TensorRTEngine:
                 self._cached = digest
 
 
-# The differences between flavours and versions follow. They are told apart by the names that the modules have.
-
-
 def _runtime_config(trt: Any, engine: Any, cache_path: Path, cache_name: str) -> tuple[Any, Any]:
     """Return (configuration, cache) for TensorRT-RTX, which compiles at the first run; (None, None) for the others.
 
@@ -232,14 +232,3 @@ def _runtime_config(trt: Any, engine: Any, cache_path: Path, cache_name: str) ->
             cache.deserialize(data)
     config.set_runtime_cache(cache)
     return config, cache
-
-
-def _new_context(trt: Any, engine: Any, config: Any) -> Any:
-    if config is not None:
-        return engine.create_execution_context(config)
-    return engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
-
-
-def _capturable(context: Any, stream: int) -> bool:
-    """Return whether the context's run can be captured; TensorRT-RTX alone can tell, and not during a capture."""
-    return bool(context.is_stream_capturable(stream)) if hasattr(context, "is_stream_capturable") else True

@@ -38,7 +38,11 @@ def find_licences(package: str = "spinescore") -> list[Licence]:
     Packages that are not installed are left out, as those for another system. Nothing is imported, and the network is
     not used.
     """
-    return sorted(map(_licence, _needed(package).values()), key=lambda licence: licence.name.lower())
+    licences = [
+        Licence(dist.metadata["Name"], dist.version, stated_licence(dist.metadata), tuple(_files(dist)))
+        for dist in _needed(package).values()
+    ]
+    return sorted(licences, key=lambda licence: licence.name.lower())
 
 
 def licences_text(licences: list[Licence]) -> str:
@@ -52,7 +56,6 @@ def licences_text(licences: list[Licence]) -> str:
 
 
 def licences_dict(licences: list[Licence]) -> dict[str, Any]:
-    """Return the licences as a JSON document."""
     return {"schema": "spinescore.licences/1", "licences": [asdict(one) for one in licences]}
 
 
@@ -64,7 +67,7 @@ def _needed(package: str) -> dict[str, metadata.Distribution]:
     pending: list[tuple[str, str | None]] = [(package, None), *((package, extra) for extra in own)]
     while pending:
         name, extra = pending.pop()
-        key = _normal(name)
+        key = re.sub(r"[-_.]+", "-", name).lower()
         if (key, extra) in seen:
             continue
         seen.add((key, extra))
@@ -88,10 +91,6 @@ def _requirements(dist: metadata.Distribution, extra: str | None) -> Iterator[tu
         if (of[1] if of else None) == extra:
             yield name, None
             yield from ((name, part.strip()) for part in (extras or "").split(",") if part.strip())
-
-
-def _licence(dist: metadata.Distribution) -> Licence:
-    return Licence(dist.metadata["Name"], dist.version, stated_licence(dist.metadata), tuple(_files(dist)))
 
 
 def stated_licence(stated: metadata.PackageMetadata | Message) -> str:
@@ -119,7 +118,3 @@ def _files(dist: metadata.Distribution) -> Iterator[str]:
         path = Path(str(dist.locate_file(file)))
         if path.is_file():
             yield str(path)
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()

@@ -190,7 +190,6 @@ if hasattr(os, "register_at_fork"):
 
 
 def join_users() -> None:
-    """Count one more open scorer."""
     global _users
     with _counting:
         _users += 1

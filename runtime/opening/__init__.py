@@ -1,8 +1,8 @@
 """Opening a bundle: on which engine, and what another process builds or checks meanwhile.
 
 request     what the user asked for
-candidates  the engines that may run it, in the order in which they are tried
-openscorer  the loop over the candidates, and the scorer that comes of it
+candidates  the engines that may run it, tried in order until one opens
+openscorer  a scorer by a plan, by a candidate, or after an engine was built or checked
 planned     the latency plan that a bundle is opened by
 building    engines for a GPU that can be built here
 checking    engines of a CPU that can be checked here

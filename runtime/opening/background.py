@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +12,7 @@ from spinescore.runtime.logs import OPENING
 from spinescore.runtime.machine.child import Child
 from spinescore.runtime.opening.building import BuildJob
 from spinescore.runtime.opening.checking import Check
+from spinescore.runtime.opening.request import Request
 
 __all__ = ["Build", "Job"]
 
@@ -21,26 +21,27 @@ _LONGEST_REASON = 2000
 _LOOK_S = 0.05  # between two looks at a process that is waited for
 
 Job = BuildJob | Check
-Say = Callable[[str], None]
 
 
 class Build:
     """One process that builds and accepts engines. Close it, or use it as a context manager."""
 
-    def __init__(self, bundle: Bundle, job: Job, progress: Say | None = None, aside: bool = False) -> None:
-        """Start the process. `progress` gets its lines of text, in another thread.
+    def __init__(self, bundle: Bundle, job: Job, request: Request, aside: bool = False) -> None:
+        """Start the process. The request's `progress` gets its lines of text, in another thread.
 
-        With `aside` a check leaves the cores to studies that are scored meanwhile.
+        With `aside` a check leaves the cores to studies that are scored meanwhile. `then` is how to open the engine
+        that is accepted.
         """
-        self.job, self._bundle, self._progress = job, bundle, progress
+        self.job, self.then = job, job.then(request)
+        self._bundle, self._progress = bundle, request.progress
         self._answer: dict[str, Any] = {}
         self._given_up = False
         self._child = Child("spinescore.runtime.opening.builder", on_message=self._hear, is_quiet=True)
-        request = {"bundle": str(bundle.folder.absolute()), "aside": aside, "job": document_of(job)}
+        task = {"bundle": str(bundle.folder.absolute()), "aside": aside, "job": document_of(job)}
         OPENING.debug("begun, in a process of its own: %s", job.sentence)
         try:
             job.begin(bundle)
-            self._child.start(request)
+            self._child.start(task)
         except OSError as error:
             self._answer = {"accepted": False, "reason": f"No process can be started ({error.strerror})."}
 

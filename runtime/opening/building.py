@@ -92,7 +92,6 @@ class BuildJob:
 
 
 def _not_made(bundle: Bundle, gpu: str, reason: str) -> str:
-    """Return the warning that no engine could be made for a GPU."""
     again = f"spinescore engine build {command_name(bundle.folder)}"
     text = f"No engine could be made for {gpu}. {reason} To try again: {again}"
     return notice("engine-refused", text, engine=TENSORRT)

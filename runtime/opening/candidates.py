@@ -1,4 +1,4 @@
-"""The engines that a bundle may be opened with: those that were accepted on this hardware, or that the user asked for.
+"""Open a bundle on the first engine that can be had: accepted on this hardware, or asked for by the user.
 
 Nothing is timed here: acceptance records say how long an engine's networks take, in shares of the reference.
 """
@@ -6,115 +6,129 @@ Nothing is timed here: acceptance records say how long an engine's networks take
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from spinescore.runtime.acceptance import AcceptanceRecord, Records, find_records, verify_command
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.devices import first_gpu, gpu_is_there, hardware_of
+from spinescore.runtime.devices import first_gpu, gpu_is_there, hardware_of, open_device
 from spinescore.runtime.engines import ENGINES, OPENVINO, TENSORRT
 from spinescore.runtime.engines.choice import REFERENCE, EngineChoice, choices_on, extra_for, installed_openvino
 from spinescore.runtime.engines.places import engine_paths
 from spinescore.runtime.engines.sidecar import ENGINE_FOLDER, Sidecar
-from spinescore.runtime.errors import DeviceError, EngineError, SelfTestError, SpineScoreError
-from spinescore.runtime.logs import OPENING, log_records
+from spinescore.runtime.errors import BundleError, DeviceError, EngineError, SelfTestError, SpineScoreError
+from spinescore.runtime.logs import OPENING, log_engine, log_records
 from spinescore.runtime.notices import notice
 from spinescore.runtime.opening.request import Request
+from spinescore.runtime.scoring.studyscorer import StudyScorer
 from spinescore.runtime.study import Finding
 
-__all__ = ["Candidate", "Trail", "candidates", "finding_of", "other_version"]
+__all__ = ["finding_of", "open_first", "other_version"]
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """One way to open the bundle.
+def open_first(bundle: Bundle, request: Request, *, test: bool) -> StudyScorer:
+    """Open the bundle on the first engine that can be opened and, with `test`, passes its self-test.
 
-    `choice` is None for the engine that the device takes by itself, `record` is None if none is needed. Every report
-    then has `warnings` on the engines that were passed over, and `findings` on those that failed their self-test.
+    Devices are tried in order, and on each the fastest engine first. Raises `BundleError`, `EngineError` or
+    `DeviceError` for the last one that could not be opened, maybe with the command that runs the gate, and `Cancelled`.
     """
-
-    kind: str  # of device
-    choice: EngineChoice | None
-    record: AcceptanceRecord | None
-    warnings: tuple[str, ...]
-    findings: tuple[Finding, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return f"engine {self.choice or 'of the device'}"
+    return _Attempts(bundle, request, test).first()
 
 
-@dataclass
-class Trail:
-    """The state of the candidates so far: the latest error, and what every report says about it."""
+class _Attempts:
+    """The engines that were tried, as the reports name them: those passed over, and those that failed their test."""
 
-    error: SpineScoreError | None = None
-    warnings: list[str] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    ends_device: bool = False  # nothing else may be tried on this device
+    def __init__(self, bundle: Bundle, request: Request, test: bool) -> None:
+        self._bundle, self._request, self._test = bundle, request, test
+        self._warnings: list[str] = []
+        self._findings: list[Finding] = []
 
-    def refuse(self, candidate: Candidate, error: SpineScoreError, request: Request) -> None:
-        """Note that a candidate could not be opened, or failed its self-test.
+    def first(self) -> StudyScorer:
+        error: SpineScoreError | None = None
+        for kind in self._request.kinds:
+            if error is not None:
+                OPENING.debug("device auto takes the CPU. %s", error)
+                # Without a GPU there is nothing to warn of.
+                text = f"Scored on the CPU. {error}"
+                self._warnings = [notice("scored-on-cpu", text)] if gpu_is_there() else []
+            try:
+                return self._on_device(kind)
+            except (BundleError, EngineError, DeviceError) as refusal:
+                error = refusal
+        assert error is not None
+        raise error
 
-        An engine that the user named is not passed over if it fails its self-test.
-        """
-        self.error = error
-        if isinstance(error, SelfTestError) and request.engine is None:
-            OPENING.debug("not taken: %s failed its self-test in this process", candidate.name)
-            self.findings.append(finding_of(error))
-        elif isinstance(error, EngineError) and not isinstance(error, SelfTestError):
-            OPENING.debug("not taken: %s. %s", candidate.name, error)
-            self.pass_over(candidate.kind, candidate.choice, error, candidate.record is not None)
-        else:
-            self.ends_device = True
+    def _on_device(self, kind: str) -> StudyScorer:
+        bundle, request, hardware = self._bundle, self._request, hardware_of(kind)
+        records = find_records(bundle, kind, hardware)
+        log_records(bundle.manifest.name, kind, hardware, records)
+        self._warnings += [*records.altered, *records.passed_over, *_failed_before(bundle, request, kind, records)]
+        error: EngineError | None = None
+        for choice, record in _choices(bundle, kind, request, records):
+            if record is not None and (other := other_version(record)):
+                error = self._other_version(record, other, records) or error
+                continue
+            unaccepted = _not_accepted(bundle, request, records, record) if kind == "cuda" and record else []
+            try:
+                return self._open(kind, choice, record, unaccepted)
+            except EngineError as refusal:
+                error = refusal
+                self._pass_over(kind, choice, refusal, record is not None)
+        raise error or EngineError(_refusal(bundle, kind, request, records))
 
-    def pass_over(self, kind: str, choice: EngineChoice | None, error: EngineError, accepted: bool = True) -> None:
-        """Note an engine that is not used, with the reason. All that are tried before the one that opens are faster."""
-        self.error = error
-        engine = None if choice is None else str(choice)
+    def _open(
+        self, kind: str, choice: EngineChoice | None, record: AcceptanceRecord | None, unaccepted: list[str]
+    ) -> StudyScorer:
+        """Open the bundle on the engine of a record, or one that needs none; without a choice the device chooses it."""
+        bundle, request = self._bundle, self._request
+        request.caller.begin(f"bundle {bundle.manifest.name} on {kind}, {choice or 'its own engine'}")
+        device = open_device(kind, request.threads, request.largest_image_px, choice)
+        scorer = StudyScorer(
+            bundle, device, request.max_imputed_per_region, choice=choice, record=record, effort=request.effort,
+            warnings=(*request.warnings, *self._warnings, *unaccepted),
+            findings=(*request.findings, *self._findings), caller=request.caller,
+        )  # fmt: skip
+        try:
+            if record is not None:
+                record.check_opened(scorer.views.pipeline.engines, bundle)
+            if request.framework not in (None, scorer.info.engine):
+                raise EngineError(f"The plan was made with {request.framework}, this is {scorer.info.engine}.")
+            if self._test:
+                scorer.test()
+        except BaseException:
+            scorer.close()
+            raise
+        log_engine(scorer.info, record, request.localizer, scorer.warnings)
+        return scorer
+
+    def _other_version(self, record: AcceptanceRecord, other: str, records: Records) -> EngineError | None:
+        """Pass over a record of another version; if the installed one was judged, too, it says nothing."""
+        OPENING.debug("not taken: engine %s was accepted with %s, here is %s", record.choice, record.framework, other)
+        judged = (*records.accepted, *records.failed)
+        if any((one.precision, one.framework) == (record.precision, other) for one in judged):
+            return None
+        again = f"Accept it again: {verify_command(self._bundle, record.device['kind'])}"
+        error = EngineError(f"Engine {record.choice} was accepted with {record.framework}, this is {other}. {again}")
+        self._warn(record.device["kind"], record.choice, error)
+        return error
+
+    def _pass_over(self, kind: str, choice: EngineChoice | None, error: EngineError, accepted: bool) -> None:
+        """Note why an engine is not used. One that the user named is not passed over if it fails its self-test."""
+        name = f"engine {choice or 'of the device'}"
+        if not isinstance(error, SelfTestError):
+            OPENING.debug("not taken: %s. %s", name, error)
+            self._warn(kind, choice, error, accepted)
+            return
+        if self._request.engine is not None:
+            raise error
+        OPENING.debug("not taken: %s failed its self-test in this process", name)
+        self._findings.append(finding_of(error))
+
+    def _warn(self, kind: str, choice: EngineChoice | None, error: EngineError, accepted: bool = True) -> None:
+        """Warn of an engine that is not used. All that are tried before the one that opens are faster."""
         first = "An engine cannot be used."
         if accepted:
             first = f"A faster engine was accepted for this {'CPU' if kind == 'cpu' else 'GPU'}, but cannot be used."
-        self.warnings.append(notice("engine-passed-over", f"{first} {error}", engine=engine))
-
-
-def candidates(bundle: Bundle, request: Request, trail: Trail) -> Iterator[Candidate]:
-    """Yield the ways to open the bundle in the order in which they are tried: device by device, the fastest first.
-
-    Before the caller asks for the next one, it tells the `trail` why the latest could not be opened. When nothing is
-    left, `trail.error` says why, with the command that runs the gate.
-    """
-    for kind in request.kinds:
-        if trail.error is not None:
-            OPENING.debug("device auto takes the CPU. %s", trail.error)
-            # Without a GPU there is nothing to warn of.
-            text = f"Scored on the CPU. {trail.error}"
-            trail.warnings = [notice("scored-on-cpu", text)] if gpu_is_there() else []
-        trail.error, trail.ends_device = None, False
-        try:
-            yield from _on_device(bundle, kind, request, trail)
-        except DeviceError as error:
-            trail.error = error
-
-
-def _on_device(bundle: Bundle, kind: str, request: Request, trail: Trail) -> Iterator[Candidate]:
-    hardware = hardware_of(kind)
-    records = find_records(bundle, kind, hardware)
-    log_records(bundle.manifest.name, kind, hardware, records)
-    trail.warnings += [*records.altered, *records.passed_over, *_failed_before(bundle, request, kind, records)]
-    for choice, record in _choices(bundle, kind, request, records):
-        if record is not None and (other := other_version(record)):
-            OPENING.debug("not taken: engine %s was accepted with %s, here is %s", choice, record.framework, other)
-            if not _is_superseded(record, records):
-                again = f"Accept it again: {verify_command(bundle, kind)}"
-                text = f"Engine {choice} was accepted with {record.framework}, this is {other}. {again}"
-                trail.pass_over(kind, choice, EngineError(text))
-            continue
-        unaccepted = _not_accepted(bundle, request, records, record) if kind == "cuda" and record else []
-        yield Candidate(kind, choice, record, (*trail.warnings, *unaccepted), tuple(trail.findings))
-        if trail.ends_device:
-            return
-    if trail.error is None:
-        trail.error = EngineError(_refusal(bundle, kind, request, records))
+        engine = None if choice is None else str(choice)
+        self._warnings.append(notice("engine-passed-over", f"{first} {error}", engine=engine))
 
 
 def _choices(
@@ -146,12 +160,6 @@ def other_version(record: AcceptanceRecord) -> str | None:
     """Return the installed OpenVINO if the record is of another version of it; nothing is loaded."""
     installed = installed_openvino() if record.engine == OPENVINO else None
     return None if installed in (None, record.framework) else installed
-
-
-def _is_superseded(record: AcceptanceRecord, records: Records) -> bool:
-    """Whether the installed version was judged, too: the record of another version then says nothing."""
-    judged = (*records.accepted, *records.failed)
-    return any(one.precision == record.precision and one.framework == other_version(record) for one in judged)
 
 
 def _failed_before(bundle: Bundle, request: Request, kind: str, records: Records) -> list[str]:

@@ -99,7 +99,8 @@ def find_check(bundle: Bundle, request: Request, allowed: bool = True) -> tuple[
     if os.environ.get(VARIABLE, "1") == "0":
         OPENING.debug("%s (%s) is not accepted and not checked: %s is 0", framework, " or ".join(left), VARIABLE)
         return None, ()
-    if why := _hindrance(allowed):
+    why = "" if can_start() else "this application has no Python that could run it"
+    if why := why if allowed else "the scorer was opened with build no":
         records = find_records(bundle, "cpu", processor_kind())
         # Opening the bundle already warns of records of another version or another machine.
         warned = records.accepted or records.passed_over
@@ -111,13 +112,6 @@ def find_check(bundle: Bundle, request: Request, allowed: bool = True) -> tuple[
     if tries >= _MOST_TRIES:
         return None, (_refused(bundle, check, reason or f"The check was ended {tries} times before it was done."),)
     return check, ()
-
-
-def _hindrance(allowed: bool) -> str:
-    """Return why no check may be run here; empty if one may."""
-    if not allowed:
-        return "the scorer was opened with build no"
-    return "" if can_start() else "this application has no Python that could run it"
 
 
 def _unchecked(bundle: Bundle, check: Check, why: str) -> str:

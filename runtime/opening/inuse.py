@@ -7,9 +7,9 @@ from dataclasses import replace
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.errors import Cancelled, SelfTestError, SpineScoreError
 from spinescore.runtime.logs import OPENING
-from spinescore.runtime.opening.candidates import finding_of
+from spinescore.runtime.opening.candidates import finding_of, open_first
 from spinescore.runtime.opening.checking import Check
-from spinescore.runtime.opening.openscorer import Opening, open_bundle, open_first
+from spinescore.runtime.opening.openscorer import Opening, open_bundle
 from spinescore.runtime.opening.request import Request
 from spinescore.runtime.scoring.studyscorer import StudyScorer
 
@@ -46,8 +46,8 @@ class EngineInUse:
 
         Raises `Cancelled`; the next call then takes the engine.
         """
-        build, then = self._opening.build, self._opening.then
-        if build is None or then is None or not build.finished:
+        build = self._opening.build
+        if build is None or not build.finished:
             return False
         assert self._whole is not None
         with build:
@@ -55,12 +55,12 @@ class EngineInUse:
         scorer = None
         try:
             if not warnings:
-                scorer = open_first(self._whole.with_localizer(then.localizer), then, test=self._test)
+                scorer = open_first(self._whole.with_localizer(build.then.localizer), build.then, test=self._test)
         except Cancelled:
             raise
         except SpineScoreError as error:
             warnings = (build.job.not_taken(error),)
-        self._opening = replace(self._opening, warnings=warnings, build=None, then=None)
+        self._opening = replace(self._opening, warnings=warnings, build=None)
         if scorer is not None:
             self._take(replace(self._opening, scorer=scorer))
         return scorer is not None
@@ -98,7 +98,7 @@ class EngineInUse:
         """Free the device, and end the process that makes engines. Closing twice is no error."""
         if self._opening.build is not None:
             self._opening.build.close()
-            self._opening = replace(self._opening, build=None, then=None)
+            self._opening = replace(self._opening, build=None)
         self.scorer.close()
 
     def _take(self, opening: Opening) -> None:

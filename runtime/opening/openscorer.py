@@ -6,20 +6,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.devices import open_device
 from spinescore.runtime.engines import ENGINES
 from spinescore.runtime.errors import BundleError, DeviceError, EngineError
-from spinescore.runtime.logs import CACHE, log_engine
+from spinescore.runtime.logs import CACHE
 from spinescore.runtime.machine.caches import cache_place
 from spinescore.runtime.opening.background import Build, Job
 from spinescore.runtime.opening.building import BuildJob, find_build
-from spinescore.runtime.opening.candidates import Candidate, Trail, candidates
+from spinescore.runtime.opening.candidates import open_first
 from spinescore.runtime.opening.checking import find_check
 from spinescore.runtime.opening.planned import find_plan, request_by_plan, request_without_plan
 from spinescore.runtime.opening.request import Request
 from spinescore.runtime.scoring.studyscorer import StudyScorer
 
-__all__ = ["Opening", "open_bundle", "open_first"]
+__all__ = ["Opening", "open_bundle"]
 
 
 @dataclass(frozen=True)
@@ -27,13 +26,12 @@ class Opening:
     """A bundle that was opened.
 
     `warnings`, for every report, are on engines that could not be made. `build` is the process that makes or checks
-    engines meanwhile, if any, and `then` is how to open what it accepts.
+    engines meanwhile, if any.
     """
 
     scorer: StudyScorer
     warnings: tuple[str, ...] = ()
     build: Build | None = None
-    then: Request | None = None
 
 
 def open_bundle(whole: Bundle, request: Request, *, test: bool) -> Opening:
@@ -53,50 +51,6 @@ def open_bundle(whole: Bundle, request: Request, *, test: bool) -> Opening:
         return _open_or_build(whole, request_without_plan(whole, request, path, plan, error), test)
 
 
-def open_first(bundle: Bundle, request: Request, *, test: bool) -> StudyScorer:
-    """Open the bundle on the first candidate that can be opened and, with `test`, passes its self-test.
-
-    Raises `BundleError`, `EngineError` or `DeviceError` for the last one that could not, and `Cancelled`.
-    """
-    trail = Trail()
-    for candidate in candidates(bundle, request, trail):
-        try:
-            return _open(bundle, request, candidate, test)
-        except (BundleError, EngineError, DeviceError) as error:  # noqa: PERF203  # each may be refused for itself
-            trail.refuse(candidate, error, request)
-    assert trail.error is not None
-    raise trail.error
-
-
-def _open(bundle: Bundle, request: Request, candidate: Candidate, test: bool) -> StudyScorer:
-    engine = candidate.choice or "its own engine"
-    request.caller.begin(f"bundle {bundle.manifest.name} on {candidate.kind}, {engine}")
-    device = open_device(candidate.kind, request.threads, request.largest_image_px, candidate.choice)
-    scorer = StudyScorer(
-        bundle,
-        device,
-        request.max_imputed_per_region,
-        choice=candidate.choice,
-        record=candidate.record,
-        effort=request.effort,
-        warnings=(*request.warnings, *candidate.warnings),
-        findings=(*request.findings, *candidate.findings),
-        caller=request.caller,
-    )
-    try:
-        if candidate.record is not None:
-            candidate.record.check_opened(scorer.views.pipeline.engines, bundle)
-        if request.framework not in (None, scorer.info.engine):
-            raise EngineError(f"The plan was made with {request.framework}, this is {scorer.info.engine}.")
-        if test:
-            scorer.test()
-    except BaseException:
-        scorer.close()
-        raise
-    log_engine(scorer.info, candidate.record, request.localizer, scorer.warnings)
-    return scorer
-
-
 def _open_or_build(whole: Bundle, request: Request, test: bool) -> Opening:
     """Open the bundle; before that or meanwhile let another process build or check engines, if there are any to make.
 
@@ -113,12 +67,9 @@ def _open_or_build(whole: Bundle, request: Request, test: bool) -> Opening:
             refusal = error
         job, warnings = _find_job(bundle, request, scorer)
         if scorer is not None and (job is None or not _comes_first(job, request)):
-            opening = Opening(scorer, warnings)
-            if job is not None:
-                build = Build(bundle, job, request.progress, aside=True)
-                opening = replace(opening, build=build, then=job.then(request))
+            build = None if job is None else Build(bundle, job, request, aside=True)
             unused.pop_all()
-            return opening
+            return Opening(scorer, warnings, build)
     if job is not None:
         warnings += _made(bundle, request, job)
         try:
@@ -149,7 +100,7 @@ def _comes_first(job: Job, request: Request) -> bool:
 
 def _made(bundle: Bundle, request: Request, job: Job) -> tuple[str, ...]:
     """Do the job in another process and wait for it; return the warnings that come of it."""
-    with Build(bundle, job, request.progress) as build:
+    with Build(bundle, job, request) as build:
         warnings = build.wait(request.caller)
     # If a GPU's engines have records by now, opening the bundle says what stands in them.
     return () if isinstance(job, BuildJob) and build.judged else warnings

@@ -138,7 +138,6 @@ def this_machine(kind: str) -> dict[str, str]:
 
 
 def plan_command(plan: LatencyPlan, bundle: Bundle) -> str:
-    """Return the command that makes such a plan again."""
     return (
         f"spinescore plan --budget-ms {plan.budget_ms:g} --percentile {plan.percentile:g} --bundle "
         f"{command_name(bundle.folder)} --device {plan.machine['kind']}"

@@ -43,7 +43,6 @@ def find_plan(bundle: Bundle, request: Request) -> tuple[Path, LatencyPlan | Non
 
 
 def request_by_plan(bundle: Bundle, request: Request, path: Path, plan: LatencyPlan) -> Request:
-    """Return the request with what the plan chooses."""
     setting = plan.chosen.setting
     OPENING.debug("plan %s: %s, made for %g ms", path, setting, plan.budget_ms)
     return replace(

@@ -60,7 +60,6 @@ class Session:
         return self.engine.scorer.budget(budget_ms, hard, read_ms, cancel, on_stage)
 
     def without_budget(self, cancel: threading.Event | None, on_stage: OnStage | None) -> Budget:
-        """Return the budget of a call without a time limit."""
         _check_caller(cancel, on_stage)
         return self.engine.scorer.budget(cancel=cancel, on_stage=on_stage)
 
@@ -94,7 +93,6 @@ class Session:
     def _score(
         self, study: Study, given: GivenPoints, budget: Budget, strict: bool, with_crops: bool = False
     ) -> ScoredCrops:
-        """Score one study, in a turn."""
         engine = self.engine
         engine.scorer.caller.cancel = budget.cancel  # also of another engine that this study has to wait for
         try:

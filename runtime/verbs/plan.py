@@ -91,7 +91,7 @@ def _check_engines(bundle: Bundle) -> None:
     check, warnings = find_check(bundle, Request("cpu"))
     if check is not None:
         say(f"{check.framework} ({' or '.join(check.precisions)}) is checked on this CPU first, which is done once")
-        with Build(bundle, check, say) as running:
+        with Build(bundle, check, Request("cpu", progress=say)) as running:
             warnings = running.wait()
     for warning in warnings:
         say(warning)

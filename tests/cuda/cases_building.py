@@ -182,7 +182,7 @@ def case_closing_ends_the_build():
     folder = prepare()
     builders("waits")
     with opened(folder, build="background") as scorer:
-        process = scorer._session.engine._opening.build._process
+        process = scorer._session.engine._opening.build._child._process
         wait_for(BUILDS.exists)
     assert process.returncode == 1  # of itself, since its input ended
     scorer.close()
@@ -195,9 +195,10 @@ def case_two_that_build_at_once_build_once():
     folder = prepare()
     builders("right")
     bundle = Bundle.open(folder)
-    plan, warnings = building.find_build(bundle, Request("auto"))
+    auto = Request("auto")
+    plan, warnings = building.find_build(bundle, auto)
     assert warnings == ()
-    with background.Build(bundle, plan) as first, background.Build(bundle, plan) as second:
+    with background.Build(bundle, plan, auto) as first, background.Build(bundle, plan, auto) as second:
         assert (first.wait(), second.wait()) == ((), ())
     assert built() == ["right"]
     (shown,) = [found for found in examine() if found.name == "phantom-reference" and "GPU" in found.group]

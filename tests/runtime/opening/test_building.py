@@ -58,7 +58,7 @@ def copied(bundle, tmp_path) -> Bundle:
 
 
 def in_use(bundle, build) -> EngineInUse:
-    return EngineInUse(Opening(StudyScorer(bundle, HostDevice(1)), (), build, JOB.then(AUTO)), bundle)
+    return EngineInUse(Opening(StudyScorer(bundle, HostDevice(1)), (), build), bundle)
 
 
 def test_with_a_gpu_and_a_builder_there_is_something_to_do(bundle, gpu):
@@ -143,7 +143,7 @@ def test_a_real_build_in_its_process(bundle, tmp_path):
     """By TensorRT-RTX, for a named GPU; without one the gate then refuses, and the engines stay for it."""
     job, said = rtx_job(), []
     bundle = copied(bundle, tmp_path)
-    with Build(bundle, job, said.append) as build:
+    with Build(bundle, job, replace(AUTO, progress=said.append)) as build:
         (told,) = build.wait()
     assert told.startswith(f"No engine could be made for {GPU}. Device cuda is not available: ")
     assert (build.finished, build.judged) == (True, False)
@@ -181,7 +181,7 @@ def test_the_gate_runs_on_what_was_built(bundle, tmp_path, monkeypatch):
 )
 def test_a_builder_that_says_nothing(bundle, tmp_path, monkeypatch, code, reason):
     monkeypatch.setattr(child, "worker_command", lambda module, request: [sys.executable, "-c", code])
-    with Build(copied(bundle, tmp_path), JOB) as build:
+    with Build(copied(bundle, tmp_path), JOB, AUTO) as build:
         (told,) = build.wait()
     assert reason in told
     build.close()
@@ -189,7 +189,7 @@ def test_a_builder_that_says_nothing(bundle, tmp_path, monkeypatch, code, reason
 
 def test_a_builder_that_cannot_be_started(bundle, tmp_path, monkeypatch):
     monkeypatch.setattr(child, "worker_command", lambda module, request: [str(tmp_path / "nothing")])
-    with Build(copied(bundle, tmp_path), JOB) as build:
+    with Build(copied(bundle, tmp_path), JOB, AUTO) as build:
         (told,) = build.wait()
     assert "No process can be started (" in told
 
@@ -198,7 +198,7 @@ def test_a_builder_that_does_not_listen_is_killed(bundle, monkeypatch):
     monkeypatch.setattr(background, "_END_S", 0.1)
     code = "import time; time.sleep(600)"
     monkeypatch.setattr(child, "worker_command", lambda module, request: [sys.executable, "-c", code])
-    build = Build(bundle, JOB)
+    build = Build(bundle, JOB, AUTO)
     engine = in_use(bundle, build)
     assert not engine.renew()
     assert engine.warnings == (f"Engines for {GPU} are being built ({TARGET}); this was scored without them.",)
@@ -212,7 +212,7 @@ def test_a_builder_that_does_not_listen_is_killed(bundle, monkeypatch):
 def test_an_engine_that_does_not_open_leaves_the_scorer_as_it_is(bundle, monkeypatch):
     answer = json.dumps({"accepted": True, "reason": "", "judged": True})
     monkeypatch.setattr(child, "worker_command", lambda module, request: [sys.executable, "-c", f"print({answer!r})"])
-    build = Build(bundle, JOB)
+    build = Build(bundle, JOB, AUTO)
     build.wait()
 
     def out_of_memory(*arguments):

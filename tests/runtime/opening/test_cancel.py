@@ -115,10 +115,10 @@ def test_a_study_that_is_cancelled_leaves_the_new_engine_to_the_next_one(whole, 
     answer = json.dumps({"accepted": True, "reason": "", "judged": True})
     monkeypatch.setattr(child, "worker_command", lambda module, request: [sys.executable, "-c", f"print({answer!r})"])
     caller = Caller(None, threading.Event())
-    build = Build(whole, CHECK)
+    build = Build(whole, CHECK, Request("cpu", caller=caller))
     assert build.wait() == ()
     first = StudyScorer(whole, HostDevice(1))
-    engine = EngineInUse(Opening(first, (), build, Request("cpu", caller=caller)), whole)
+    engine = EngineInUse(Opening(first, (), build), whole)
     caller.cancel.set()
     for _ in range(2):
         with pytest.raises(Cancelled):

@@ -132,7 +132,7 @@ def test_a_check_that_is_ended_three_times_is_not_begun_again(bundle, monkeypatc
     for _ in range(3):
         check, warnings = find_check(bundle, CPU)
         assert warnings == ()
-        background.Build(bundle, check, aside=True).close()
+        background.Build(bundle, check, CPU, aside=True).close()
     check, (told,) = find_check(bundle, CPU)
     assert check is None
     assert "The check was ended 3 times before it was done. To try again: spinescore bundle verify" in told
@@ -207,7 +207,7 @@ def test_a_record_of_another_version_is_not_opened(bundle, monkeypatch):
     """It would load OpenVINO for nothing; once the version that is here was judged, nothing is said of it either."""
     monkeypatch.setenv("SPINESCORE_CHECK", "0")
     write_record(record(bundle, "int8", "openvino 2025.0.0"), bundle)
-    monkeypatch.setattr("spinescore.runtime.opening.openscorer.open_device", opened_on_onnxruntime)
+    monkeypatch.setattr("spinescore.runtime.opening.candidates.open_device", opened_on_onnxruntime)
     with Scorer.open(bundle.folder, "cpu") as scorer:
         (told,) = scorer.score(STUDY).warnings
     assert f"was accepted with openvino 2025.0.0, this is {VERSION}. Accept it again: spinescore bundle verify" in told
