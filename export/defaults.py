@@ -162,7 +162,7 @@ def contract(localizers: Mapping[str, Network], head: str, grader: Network, over
         )
     if overrides.get("grader", {}).get("head", head) != head:
         raise BundleError(
-            f"the manifest file says grader.head {overrides['grader']['head']!r}, the network's outputs make {head}"
+            f"the manifest file says grader.head {overrides['grader']['head']!r}, but the network's outputs make {head}"
         )
     document = _merged(document, overrides)
     for kind in _KINDS:

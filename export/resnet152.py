@@ -37,7 +37,9 @@ def head_of(outputs: int) -> Head:
     if outputs in HEADS:
         return HEADS[outputs]
     heads = ", ".join(f"{number} ({head})" for number, head in HEADS.items())
-    raise CheckpointError(f"the grader has {outputs} outputs; known are {heads}. Train it with one of these")
+    raise CheckpointError(
+        f"the grader has {outputs} outputs; known are {heads}. Replace its final layer and train it on corners"
+    )
 
 
 def is_keras_resnet(names: Iterable[str]) -> bool:
