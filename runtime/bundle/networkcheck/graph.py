@@ -122,7 +122,7 @@ def read_graph(data: mmap) -> Graph:
             if _texts(data, first, last, 1).get(1, "") in ("", "ai.onnx"):
                 if opset:
                     raise ValueError("it states two opsets")
-                opset = (_numbers(data, first, last, 2) or [0])[-1]
+                opset = _number(data, first, last, 2)
         elif number in (20, 25):
             extras.add("functions" if number == 25 else "training steps")
     free = tuple(name for name in inputs if name not in tensors)
@@ -138,7 +138,10 @@ def _declared(data: mmap, start: int, end: int) -> list[int]:
             (a, b) for first, last in places for number, a, b in length_fields(data, first, last) if number == field
         ]
     sizes = [(a, b) for first, last in places for number, a, b in length_fields(data, first, last) if number == 1]
-    return [max((_numbers(data, first, last, 1) or [0])[-1], 0) for first, last in sizes[:_MOST_DIMENSIONS]]
+    return [
+        0 if any(number == 2 for number, _, _ in length_fields(data, *size)) else max(_number(data, *size, 1), 0)
+        for size in sizes[:_MOST_DIMENSIONS]  # one with a name (2) is free, whatever else it has
+    ]
 
 
 def _node(data: mmap, start: int, end: int) -> Node:
@@ -165,12 +168,11 @@ def _node(data: mmap, start: int, end: int) -> Node:
 
 def _attribute(data: mmap, start: int, end: int) -> tuple[str, Any]:
     """Return the name and the value of an attribute; None for a graph, a sparse tensor or an unknown type."""
-    name, kind = _texts(data, start, end, 1).get(1, ""), (_numbers(data, start, end, 20) or [0])[-1]
+    name, kind = _texts(data, start, end, 1).get(1, ""), _number(data, start, end, 20)
     if kind == 1:
-        floats = _floats(data, start, end, 2, 4)
-        return name, floats[-1] if floats else 0.0
+        return name, (_floats(data, start, end, 2, 4, packed=False) or [0.0])[-1]
     if kind == 2:
-        return name, (_numbers(data, start, end, 3) or [0])[-1]
+        return name, _number(data, start, end, 3)
     if kind in (3, 4):
         places = [(first, last) for number, first, last in length_fields(data, start, end) if number == kind + 1]
         if len(places) > 1:
@@ -224,11 +226,16 @@ def _texts(data: mmap, start: int, end: int, *fields: int) -> dict[int, str]:
     }
 
 
-def _numbers(data: mmap, start: int, end: int, field: int, most: int = _MOST_ENTRIES) -> list[int]:
+def _number(data: mmap, start: int, end: int, field: int) -> int:
+    """Return the signed integer of a field that has one, else 0. Engines pass over a packed one."""
+    return (_numbers(data, start, end, field, packed=False) or [0])[-1]
+
+
+def _numbers(data: mmap, start: int, end: int, field: int, most: int = _MOST_ENTRIES, packed: bool = True) -> list[int]:
     """Return the signed integers of a field, one by one or packed."""
     integers: list[int] = []
     for number, kind, first, last in wire_fields(data, start, end):
-        if number == field and kind in (VARINT, LENGTH_DELIMITED):
+        if number == field and (kind == VARINT or (packed and kind == LENGTH_DELIMITED)):
             while first < last:
                 value, first = varint(data, first)
                 value &= (1 << 64) - 1
@@ -238,12 +245,12 @@ def _numbers(data: mmap, start: int, end: int, field: int, most: int = _MOST_ENT
     return integers
 
 
-def _floats(data: mmap, start: int, end: int, field: int, size: int) -> list[float]:
+def _floats(data: mmap, start: int, end: int, field: int, size: int, packed: bool = True) -> list[float]:
     """Return the floating-point numbers of a field, one by one or packed."""
-    packed = b""
+    joined, own_kind = b"", {4: 5, 8: 1}[size]
     for number, kind, first, last in wire_fields(data, start, end):
-        if number == field and kind != VARINT:
-            if (last - first) % size or len(packed) + last - first > _MOST_ENTRIES * size:
+        if number == field and (kind == own_kind or (packed and kind == LENGTH_DELIMITED)):
+            if (last - first) % size or len(joined) + last - first > _MOST_ENTRIES * size:
                 raise ValueError("a damaged or far too long list of numbers")
-            packed += data[first:last]
-    return list(struct.unpack(f"<{len(packed) // size}{'f' if size == 4 else 'd'}", packed))
+            joined += data[first:last]
+    return list(struct.unpack(f"<{len(joined) // size}{'f' if size == 4 else 'd'}", joined))

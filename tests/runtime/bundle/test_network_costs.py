@@ -255,6 +255,14 @@ def test_nothing_is_signed_for_a_network_that_is_refused(tmp_path, monkeypatch):
     assert not signed
 
 
+def test_a_type_that_engines_pass_over_hides_nothing(tmp_path):
+    """The attribute says once more, in a form that no engine reads there, that it holds texts."""
+    model = made(*HUGE["Conv"])
+    model.graph.node[0].attribute[0].MergeFromString(b"\xa2\x01\x01\x08")  # field 20, packed
+    with pytest.raises(TooCostly, match="my Conv"):
+        costs_of(graph_of(model, tmp_path), IMAGE, GIB, 10**12)
+
+
 @pytest.mark.parametrize("declared", [(0, 0, 2**16, 2**16), (2**20, 0, 0, 0), (0, 2**20, 0, 0)])
 def test_a_network_is_judged_by_the_sizes_that_it_declares(tmp_path, declared):
     model = made([node("Tile", ["image", "s"])], [ints("s", 1, 1, 1, 1)])
