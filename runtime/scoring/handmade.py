@@ -29,10 +29,9 @@ def check_study(study: Study) -> None:
             _check_items(f"the study's {name}", getattr(study, name), kind)
         for name in _IDENTITY:
             _check_text(f"the study's {name}", getattr(study, name))
-        if study.read_ms is not None and not is_number(study.read_ms):
-            raise ValueError(
-                f"the study's read_ms must be a number of milliseconds or None, got {shown(study.read_ms)}"
-            )
+        read_ms = study.read_ms
+        if read_ms is not None and not is_number(read_ms):
+            raise ValueError(f"the study's read_ms must be a number of milliseconds or None, got {shown(read_ms)}")
         for radiograph in study.radiographs:
             _check_radiograph(radiograph)
     except TypeError as fault:  # a part of the argument has the wrong type, not the argument
@@ -57,9 +56,8 @@ def _check_radiograph(radiograph: Radiograph) -> None:
         _check_text(f"the {field} of {name}", getattr(radiograph, field))
     check_kind(f"the decoder of {name}", radiograph.decoder, str)
     spacing: Any = radiograph.spacing_mm
-    if spacing is not None and not (
-        isinstance(spacing, (tuple, list)) and len(spacing) == 2 and all(map(is_number, spacing))
-    ):
+    is_pair = isinstance(spacing, (tuple, list)) and len(spacing) == 2 and all(map(is_number, spacing))
+    if spacing is not None and not is_pair:
         raise ValueError(f"the spacing_mm of {name} must be two numbers (between rows, between columns) or None, got "
                          f"{shown(spacing)}")  # fmt: skip
     _check_items(f"the warnings of {name}", radiograph.warnings, str)
@@ -74,6 +72,5 @@ def _check_text(name: str, value: object) -> None:
 def _check_items(name: str, items: object, kind: type[Any]) -> None:
     if not isinstance(items, (tuple, list)):
         raise ValueError(f"{name} must be a tuple of {kind.__name__} objects, got {shown(items)}")
-    for item in items:
-        if not isinstance(item, kind):
-            raise ValueError(f"{name} must be {kind.__name__} objects, got {shown(item)} in them; call load_study")
+    for item in (item for item in items if not isinstance(item, kind)):
+        raise ValueError(f"{name} must be {kind.__name__} objects, got {shown(item)} in them; call load_study")

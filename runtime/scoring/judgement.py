@@ -76,7 +76,8 @@ def judge(
     confidence = peaks.astype(np.float64).clip(0, 1)
     inside = ((xy >= -0.5) & (xy <= np.array([radiograph.columns, radiograph.rows]) - 0.5)).all(axis=(1, 2))
     known = inside & (confidence > 0) & (confidence >= least)
-    code, reason = "low-confidence", None
+    code = "low-confidence"
+    reason = None
     if known.sum() < MIN_KNOWN_DISCS:
         unsure = ", ".join(level for level, sure in zip(LEVELS[region], known, strict=True) if not sure)
         reason = (

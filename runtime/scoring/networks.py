@@ -74,11 +74,6 @@ class LocalizerRuns:
     mirrored: Any = None
     turned: Any = None
 
-    @property
-    def outputs(self) -> tuple[Any, ...]:
-        """The heatmaps of all runs, in the order of `average_spec`."""
-        return (self.heatmaps,) if self.turned is None else (self.heatmaps, self.turned)
-
 
 @dataclass(frozen=True)
 class Networks:

@@ -241,7 +241,8 @@ class Pipeline:
     def _merge(self, views: slice) -> None:
         """Average the heatmaps of all runs, if there are several."""
         if self._averages:
-            outputs = [output[views] for runs in self._runs for output in runs.outputs]
+            both = [(runs.heatmaps, runs.turned) for runs in self._runs]  # in the order of `average_spec`
+            outputs = [output[views] for pair in both for output in pair if output is not None]
             self._device.average(outputs, self._average, self._heatmaps[views])
 
     def _grade(self, views: slice) -> None:

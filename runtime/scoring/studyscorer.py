@@ -74,8 +74,8 @@ class StudyScorer:
         self._passed = False  # the latest self-test
         self._studies = 0  # scored since then
         if choice is not None and not self.views.testable:
-            code, name = "engine-untested", bundle.manifest.name
-            text = f"Engine {self.info.engine} could not be tested: bundle {name} has no golden inputs"
+            code = "engine-untested"
+            text = f"Engine {self.info.engine} could not be tested: bundle {bundle.manifest.name} has no golden inputs"
             self.findings += (Finding(code, "warning", f"{text}; {CODES[code].next_step}."),)
 
     @property

@@ -207,7 +207,8 @@ class Views:
                 continue
             own = chosen[region].turn_deg, chosen[region].facing
             seen: dict[Turn, NDArray[np.float64]] = {}
-            look_at_turns(seen, own[0], self._if_time(chosen[region], budget), localizer.min_confidence)
+            look = partial(self._if_time, budget, chosen[region].radiograph)
+            look_at_turns(seen, own[0], look, localizer.min_confidence)
             other = other_region(region, np.array(list(seen.values())), localizer) if seen else None
             margin = MARGIN if chosen[region].radiograph.facing_from == "header" else STATED_MARGIN
             if other is not None and result.reject is not None and result.reject.code == "low-confidence":
@@ -223,16 +224,11 @@ class Views:
             finding = contradiction(now.radiograph, (now.turn_deg, now.facing), region)
             results[region] = replace(again[region], findings=(finding,), stands_as_seen=True)
 
-    def _if_time(self, chosen: Chosen, budget: Budget) -> Callable[[Turn], NDArray[np.float64]]:
-        """Return the function that looks at a turn of the radiograph; it raises `InputRejected` without time."""
-
-        def evidence(turn_deg: Turn) -> NDArray[np.float64]:
-            if not budget.allows_evidence(self.pipeline.localizers, self.efforts, 0):
-                raise InputRejected("no-time", "there is no time to look at another turn")
-            budget.go_on()
-            return self._asked(budget, chosen.radiograph, turn_deg)
-
-        return evidence
+    def _if_time(self, budget: Budget, radiograph: Radiograph, turn_deg: Turn) -> NDArray[np.float64]:
+        if not budget.allows_evidence(self.pipeline.localizers, self.efforts, 0):
+            raise InputRejected("no-time", "there is no time to look at another turn")
+        budget.go_on()
+        return self._asked(budget, radiograph, turn_deg)
 
     def _check_levels(self, results: dict[Region, RegionResult], budget: Budget) -> None:
         """Check whether the localizer finds a reader's discs one level away."""

@@ -18,7 +18,8 @@ from helpers import tiny
 from helpers.tiny_study import TOTAL, write_study
 from spinescore.runtime import EngineError, InputRejected, Scorer, cli
 from spinescore.runtime.outputs import formats
-from spinescore.runtime.outputs.formats import FORMATS
+from spinescore.runtime.outputs import results
+from spinescore.runtime.outputs.formats import FORMATS, write_file
 from spinescore.runtime.verbs.faults import told
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="a shell of POSIX")
@@ -79,7 +80,6 @@ def test_a_fault_in_one_study_costs_that_study(bundle, three, tmp_path, capsys, 
 def test_what_a_format_raises_costs_that_format(bundle, one, tmp_path, capsys, monkeypatch, error):
     def fail(*arguments):
         raise error
-        yield  # as the others, a generator
 
     monkeypatch.setitem(FORMATS, "html", replace(FORMATS["html"], make=fail))
     asked = ["score", one, "--bundle", bundle, "--out", str(tmp_path), "--format", "html,json,csv"]
@@ -93,16 +93,15 @@ def test_what_a_format_raises_costs_that_format(bundle, one, tmp_path, capsys, m
 
 
 def test_what_is_raised_while_a_file_is_written_costs_that_file(bundle, one, tmp_path, capsys, monkeypatch):
-    def fail(study, report, bundle):
-        def write(path):
+    def fail(path, content):
+        if path.name == "row.csv":
             raise ValueError("an element that cannot be written")
+        write_file(path, content)
 
-        yield "sr.dcm", write
-
-    monkeypatch.setitem(FORMATS, "csv", replace(FORMATS["csv"], make=fail))
+    monkeypatch.setattr(results, "write_file", fail)
     asked = ["score", one, "--bundle", bundle, "--out", str(tmp_path), "--format", "json,csv"]
     assert cli.main(asked) == 4
-    assert "sr.dcm: unexpected ValueError: an element that cannot be written" in capsys.readouterr().err
+    assert "row.csv: unexpected ValueError: an element that cannot be written" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
 
 
