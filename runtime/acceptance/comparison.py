@@ -100,17 +100,9 @@ def compare_points(
     shifts = np.linalg.norm(places[1] - places[0], axis=-1)
     centres = places[0][:, ::2]
     spacing = np.linalg.norm(np.diff(centres, axis=1), axis=-1).mean(axis=1, keepdims=True)
-    median, high = np.percentile(shifts, (50, 99))
-    relative = np.percentile(shifts / np.maximum(spacing, _LEAST_SPACING_PX), (50, 99))
-    return PointAgreement(
-        int(shifts.size),
-        difference_of_range(reference, other),
-        float(median),
-        float(high),
-        float(shifts.max()),
-        float(relative[0]),
-        float(relative[1]),
-    )
+    absolute = np.percentile(shifts, (50, 99, 100)).tolist()
+    relative = np.percentile(shifts / np.maximum(spacing, _LEAST_SPACING_PX), (50, 99)).tolist()
+    return PointAgreement(int(shifts.size), difference_of_range(reference, other), *absolute, *relative)
 
 
 def point_shifts(
@@ -133,14 +125,9 @@ def compare_grades(reference: Logits, other: Logits, grader: Grader) -> GradeAgr
     before, after = (corner_grades(logits, grader) for logits in (reference, other))
     largest = max(difference_of_range(reference[role], other[role]) for role in reference)
     totals = [_totals(grades) for grades in (before, after)]
-    return GradeAgreement(
-        before.size,
-        largest,
-        int((before != after).sum()),
-        int(totals[0].sum()),
-        int(totals[1].sum()),
-        int(np.abs(totals[1] - totals[0]).max()),
-    )
+    largest_change = int(np.abs(totals[1] - totals[0]).max())
+    flips = int((before != after).sum())
+    return GradeAgreement(before.size, largest, flips, int(totals[0].sum()), int(totals[1].sum()), largest_change)
 
 
 def corner_grades(logits: Logits, grader: Grader) -> NDArray[np.int64]:

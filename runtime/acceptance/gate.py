@@ -8,7 +8,7 @@ in every second process could otherwise be accepted by luck.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from spinescore.runtime.machine.processes import can_start
 __all__ = ["LEAST_PROCESSES", "Outcome", "verify_device"]
 
 LEAST_PROCESSES = 3
+_WORST = ("heatmap_difference", "median_shift_px", "p99_shift_px", "median_shift_of_spacing", "p99_shift_of_spacing")
 
 Trial = Callable[[Device[Any]], StudyFigures]  # scores whole studies on a device, and closes it
 
@@ -242,16 +243,7 @@ def _figures(
     ]
     by_role = [{n.role: run[n.name] for n in networks if n.kind == "grader"} for run in (reference, outputs)]
     grades = compare_grades(by_role[0], by_role[1], manifest.grader)
-    worst = {
-        name: finite(max(asdict(one)[name] for one in moved))
-        for name in (
-            "heatmap_difference",
-            "median_shift_px",
-            "p99_shift_px",
-            "median_shift_of_spacing",
-            "p99_shift_of_spacing",
-        )
-    }
+    worst = {name: finite(max(getattr(one, name) for one in moved)) for name in _WORST}
     return Figures(
         reference_difference=finite(max(difference_of_range(n.expected, reference[n.name]) for n in networks)),
         points=sum(one.points for one in moved),
