@@ -17,8 +17,7 @@ from pydicom import dcmread
 from helpers import tiny
 from helpers.tiny_study import TOTAL, write_study
 from spinescore.runtime import EngineError, InputRejected, Scorer, cli
-from spinescore.runtime.outputs import formats
-from spinescore.runtime.outputs import results
+from spinescore.runtime.outputs import formats, results
 from spinescore.runtime.outputs.formats import FORMATS, write_file
 from spinescore.runtime.verbs.faults import told
 
