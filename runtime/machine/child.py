@@ -104,7 +104,11 @@ class Child:
         if process is None or listener is None:
             return "it was not started"
         listener.join(wait_s)
-        return None if listener.is_alive() else ending(process.wait())
+        if process.poll() is None:
+            return None
+        leave_children(process)
+        listener.join(_JOIN_S)
+        return ending(process.wait())
 
     def memory_bytes(self) -> int:
         """Return the memory that it holds; 0 if it does not run."""
@@ -124,6 +128,7 @@ class Child:
         process.kill()
         with suppress(subprocess.TimeoutExpired):
             process.wait(most_s)
+        leave_children(process)
         if self._listener is not None and self._listener is not threading.current_thread():
             self._listener.join(_JOIN_S)
 
@@ -137,7 +142,6 @@ def _listen(process: subprocess.Popen[bytes], said: queue.Queue[Message], on_mes
                 said.put(json.loads(line))
             on_message()
     process.wait()
-    leave_children(process)
     on_message()
 
 

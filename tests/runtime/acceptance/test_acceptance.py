@@ -133,7 +133,7 @@ def test_the_fastest_by_its_record_is_opened(bundle, accepted):
 def test_of_two_records_the_later_holds(bundle, accepted):
     write_record(fast(accepted[1]), bundle)
     figures = replace(accepted[1].figures, grade_flips=20)
-    later = replace(accepted[1], figures=figures, passed=False, date=acceptance._now())
+    later = replace(accepted[1], figures=figures, passed=False, date=acceptance.utc_now())
     write_record(later, bundle, keeping._cached(bundle))
     assert opened(bundle)[1] == "fp32"
 

@@ -162,12 +162,13 @@ def test_on_windows_a_child_gets_pipes_and_nothing_else(monkeypatch, windows):
     options = {}
 
     class Process:
-        pid, stdin, stdout = 1, None, io.BytesIO()
+        pid, stdin, stdout = 1, io.BytesIO(), io.BytesIO()
 
         def kill(self):
             pass
 
-        wait = kill
+        def wait(self, timeout=None):
+            pass
 
     def popen(command, **more):
         options.update(more)
