@@ -136,8 +136,9 @@ class Pipeline:
         if self._shown != "left":
             device.write(self._box_views, mirrored_views(parameters, self._shown))
         marks_ms: dict[str, float] = {}
+        each = [slice(view, view + 1) for view in range(views.start, views.stop)]
         with self._asking(boundary):
-            for part in [slice(view, view + 1) for view in range(views.start, views.stop)] if effort.apart else [views]:
+            for part in each if effort.apart else [views]:
                 self._boundary("localize")
                 replay(part)
                 marks_ms = {stage: marks_ms.get(stage, 0.0) + at for stage, at in device.marks_ms().items()}

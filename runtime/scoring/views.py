@@ -225,6 +225,7 @@ class Views:
             results[region] = replace(again[region], findings=(finding,), stands_as_seen=True)
 
     def _if_time(self, budget: Budget, radiograph: Radiograph, turn_deg: Turn) -> NDArray[np.float64]:
+        """Return the evidence at a turn; raise `InputRejected` if there is no time for it."""
         if not budget.allows_evidence(self.pipeline.localizers, self.efforts, 0):
             raise InputRejected("no-time", "there is no time to look at another turn")
         budget.go_on()
