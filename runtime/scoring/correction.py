@@ -96,7 +96,8 @@ def keypoints_of(corrections: Sequence[Correction]) -> dict[Region, dict[str, Di
 
 
 def corrections_of(report: StudyReport) -> tuple[Correction, ...]:
-    """Return the corrections that a report holds, to apply them again."""
+    """Return the corrections that a report holds, to apply them again. Raises `TypeError` for anything else."""
+    check_kind("report", report, StudyReport)
     return tuple(map(_correction_of, report.corrections))
 
 

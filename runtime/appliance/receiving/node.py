@@ -122,9 +122,10 @@ class DicomNode:
     def refused(self, peer: str, reason: str, kind: Refusal) -> None:
         """Note that a connection, an association or an object was refused. `peer` is an address, or names a peer."""
         text = f"{peer} was refused: {reason}"
+        fault = Fault("dicom-fault", text) if kind == "fault" else Fault("peer-refused", text)
         with self._lock:
             self._refusals[kind] += 1
-            self._faults.append(Fault("dicom-fault" if kind == "fault" else "peer-refused", text))
+            self._faults.append(fault)
 
     def committed(self, peer: Peer, report: Dataset) -> None:
         """Note what an archive says that it keeps (Storage Commitment, PS3.4, annex J)."""

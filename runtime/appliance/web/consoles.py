@@ -26,15 +26,11 @@ from spinescore.runtime.appliance.work.consolequeue import MOST_WAITING
 from spinescore.runtime.appliance.work.reviewjob import ReviewJob, WebJob, name_of
 from spinescore.runtime.documents import document_of
 
-__all__ = ["Consoles", "GaveUp", "WorkCalls"]
+__all__ = ["Consoles", "WorkCalls"]
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 60.0
 
 Outcome = tuple[str | None, str | None]  # a code and a sentence; both None if the study was scored
-
-
-class GaveUp(ClientDisconnect):
-    """The caller has disconnected while its job was done."""
 
 
 class Consoles:
@@ -101,7 +97,7 @@ class Consoles:
         return task
 
     async def score(self, job: WebJob, disconnected: Awaitable[None]) -> Outcome:
-        """Have a job done. Raises GaveUp, after the job was cancelled, if `disconnected` ends before."""
+        """Have a job done. Raises ClientDisconnect, after the job was cancelled, if `disconnected` ends before."""
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._answers[job.key] = answer
         self._say(**{name_of(job): document_of(job)})
@@ -114,7 +110,7 @@ class Consoles:
             if not answer.done():
                 self._say(cancel=job.key)
         if not answer.done():
-            raise GaveUp
+            raise ClientDisconnect
         return answer.result()
 
     def keep(self, job: ConsoleJob) -> None:
@@ -148,7 +144,7 @@ class WorkCalls:
     async def done(self, make: Callable[[str, str], ReviewJob], request: Request) -> AsyncIterator[Path]:
         """Yield the folder of a job that was done; `make` makes it of its key and its folder.
 
-        Raises Problem if it could not be done, GaveUp if the caller left before.
+        Raises Problem if it could not be done, ClientDisconnect if the caller left before.
         """
         if self._count >= _MOST:
             raise busy(_BUSY)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from python_multipart.multipart import parse_options_header
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -27,7 +27,7 @@ from spinescore.runtime.appliance.store.index import Index, IndexFull
 from spinescore.runtime.appliance.store.resultset import JobObject
 from spinescore.runtime.appliance.web.access import CLIENT, Client
 from spinescore.runtime.appliance.web.bodies import RETRY_LATER, small_body, wrong_type
-from spinescore.runtime.appliance.web.consoles import GaveUp, WorkCalls
+from spinescore.runtime.appliance.web.consoles import WorkCalls
 from spinescore.runtime.appliance.web.problems import Problem, malformed
 from spinescore.runtime.appliance.web.shown import asked, check_study, number_of, show
 from spinescore.runtime.appliance.web.site import Site
@@ -97,12 +97,9 @@ def reviews_routes(site: Site, calls: WorkCalls) -> list[Route]:
         if call.correction is None or not _is_scored_again(call.correction):
             return JSONResponse({"report": await asyncio.to_thread(_corrected, seen, call.correction)})
         await asyncio.to_thread(_check_fits, seen, call.correction)
-        try:
-            make = partial(ReviewJob, objects=objects, corrections=(*corrections, call.correction), seen=str(seen))
-            async with calls.done(make, request) as folder:
-                return JSONResponse(json.loads((folder / ANSWER).read_bytes()))
-        except (GaveUp, ClientDisconnect):
-            return Response(status_code=400)  # nobody gets it
+        make = partial(ReviewJob, objects=objects, corrections=(*corrections, call.correction), seen=str(seen))
+        async with calls.done(make, request) as folder:
+            return JSONResponse(json.loads((folder / ANSWER).read_bytes()))
 
     others = {"accept": accepted, _PREVIEW: preview}
     return [Route(f"/v1/studies/{{number}}/{kind}", others.get(kind, corrected), methods=["POST"]) for kind in CALLS]

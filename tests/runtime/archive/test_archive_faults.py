@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from helpers import archive, tiny
-from spinescore.runtime import Scorer, cli, files
+from spinescore.runtime import Scorer, cli
 from spinescore.runtime.archive import run, studylists
 from spinescore.runtime.archive.layout import ArchiveError, Places
 from spinescore.runtime.archive.manifest import make_manifest
@@ -196,14 +196,14 @@ def test_a_study_that_changed_is_not_scored_as_the_listed_one(tmp_path, change, 
 def test_a_folder_that_cannot_be_read_any_more_has_a_code_of_its_own(tmp_path, monkeypatch, number):
     archive.write_archive(tmp_path / "source", 1, small=False)
     (entry,) = entries_of(tmp_path / "source", tmp_path / "tables").values()
-    opened = files._open
+    opened = os.open
 
-    def failing(path):
+    def failing(path, *arguments, **options):
         if str(path).endswith("0-lumbar.dcm"):
             raise OSError(number, os.strerror(number), str(path))
-        return opened(path)
+        return opened(path, *arguments, **options)
 
-    monkeypatch.setattr(files, "_open", failing)
+    monkeypatch.setattr(os, "open", failing)
     assert read_entry(entry, str(tmp_path / "source")) == "file-unreadable"
 
 
