@@ -1,6 +1,6 @@
 """Measures the change between two visits on phantoms: its interval, and its verdict when a disc is hidden.
 
-    python -m spinescore.benchmarks.change --count 120 --out benchmarks/results/change-phantom.json
+    python -m spinescore.benchmarks.change --count 100 --out benchmarks/results/change-phantom.json
 
 Each phantom is drawn at two visits, two years apart, with progression between them, written as DICOM, read and scored
 as any other. First, the change that the networks' probabilities expect: how often its 95 % interval holds the true
