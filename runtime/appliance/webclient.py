@@ -93,8 +93,9 @@ class WebClient:
                     with suppress(BrokenPipeError):  # a server may refuse a body before it has read it
                         connection.request(method, self._url.path + path, body and BytesIO(body), headers)
                     response = connection.getresponse()
-                self._check(response.status)
-                yield response, self._pieces(response, deadline, limit_s)
+                with response:  # it keeps the connection's file open, also if it is not read to its end
+                    self._check(response.status)
+                    yield response, self._pieces(response, deadline, limit_s)
 
     def _connect(self, deadline: Deadline) -> HTTPConnection:
         """Return a connection that the deadline ends, in its TLS handshake too. Raises `Unsent` if there is none."""
