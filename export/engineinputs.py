@@ -1,4 +1,4 @@
-"""What engines are built from and for: networks, the batches and picture sizes that the pipeline runs, the GPU."""
+"""The networks that engines are built from, the batches and picture sizes that the pipeline runs, and this GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an export writes: a bundle's files, beside the networks' runs, and the networks' records in its provenance."""
+"""Writes a bundle's files while its networks run, and the records of the networks in its provenance."""
 
 from __future__ import annotations
 

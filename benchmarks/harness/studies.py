@@ -1,4 +1,4 @@
-"""Studies for measurements: of a given size, or many, of which a few are drawn and the others are copies."""
+"""Studies for measurements: one of a given size, or many. Of the many, a few are drawn; the others are copies."""
 
 from __future__ import annotations
 

@@ -45,6 +45,7 @@ __all__ = [
     "flips_at_most",
     "mark_failed",
     "records_of",
+    "utc_now",
     "verify_command",
     "write_record",
 ]

@@ -219,8 +219,7 @@ def _not_installed(kind: str) -> list[str]:
 def _plan(
     arguments: argparse.Namespace, bundle: Bundle, machine: dict[str, str], result: Search, study: PhantomStudy
 ) -> LatencyPlan:
-    from datetime import datetime, timezone
-
+    from spinescore.runtime.acceptance import utc_now
     from spinescore.runtime.opening.plan import LatencyPlan
 
     assert result.choice is not None
@@ -233,7 +232,7 @@ def _plan(
         studies=f"phantom {study.facts['phantom_seed']}, {study.facts['transfer_syntax']}, {sizes}, its points given",
         candidates=result.candidates,
         choice=result.choice,
-        date=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        date=utc_now(),
     )
 
 

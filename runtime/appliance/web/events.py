@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -35,10 +36,13 @@ _Change = tuple[int, str]  # its number, and the event as it is sent
 
 def events_routes(site: Site) -> list[Route]:
     listeners = 0
+    changes: deque[_Change] = deque(maxlen=_MOST_MISSED)
 
     def ask() -> list[_Change]:
+        after = changes[-1][0] if changes else 0
         with site.index() as index:
-            return _changes(index)
+            changes.extend(_changes(index, after))
+        return list(changes)
 
     recent = Shared(ask)
 
@@ -66,8 +70,9 @@ def events_routes(site: Site) -> list[Route]:
     return [Route("/v1/events", listen)]
 
 
-def _changes(index: Index) -> list[_Change]:
-    rows = index.rows("SELECT * FROM changes ORDER BY id DESC LIMIT ?", _MOST_MISSED)
+def _changes(index: Index, after: int) -> list[_Change]:
+    """Return the changes after the one with this number, the last of them if they are many."""
+    rows = index.rows("SELECT * FROM changes WHERE id > ? ORDER BY id DESC LIMIT ?", after, _MOST_MISSED)
     return [(row["id"], _event(row)) for row in reversed(rows)]
 
 

@@ -105,7 +105,7 @@ def test_listeners_hear_of_each_change_once_also_after_a_restart(make, score, fi
 def test_of_a_hundred_listeners_some_are_served_and_the_index_is_asked_once_for_all(served, files, quick, monkeypatch):
     asked = []
     changes = events._changes
-    monkeypatch.setattr(events, "_changes", lambda index: asked.append(1) or changes(index))
+    monkeypatch.setattr(events, "_changes", lambda *given: asked.append(1) or changes(*given))
 
     async def listen():
         listeners = [Listener(served.app) for _ in range(100)]
