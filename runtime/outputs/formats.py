@@ -21,19 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.files import write_atomic, write_png
-from spinescore.runtime.outputs.dicomobjects import write_dicom
-from spinescore.runtime.outputs.html import html
-from spinescore.runtime.outputs.presentation import presentation_states
-from spinescore.runtime.outputs.rows import csv_text
-from spinescore.runtime.outputs.secondary import secondary_captures
-from spinescore.runtime.outputs.source import scored_radiographs, untrusted_radiographs
-from spinescore.runtime.outputs.structured import structured_report
 from spinescore.runtime.outputs.words import note_of, region_title
-from spinescore.runtime.scoring.report import StudyReport
 from spinescore.runtime.study import Region, Study
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+
+    from spinescore.runtime.scoring.report import StudyReport
 
 __all__ = ["DEFAULT_FORMATS", "FORMATS", "Content", "Format", "ResultFormat", "write_file"]
 
@@ -42,7 +36,7 @@ DEFAULT_FORMATS: tuple[ResultFormat, ...] = ("json", "png")
 
 Content = Union[str, NDArray[np.uint8], "Dataset"]
 Contents = Mapping[Region | Literal[""], Content]  # by region, or one for the whole study
-Maker = Callable[[Study, StudyReport, datetime | None], Contents]
+Maker = Callable[[Study, "StudyReport", datetime | None], Contents]
 
 
 @dataclass(frozen=True)
@@ -50,7 +44,8 @@ class Format:
     """One format of results.
 
     `file` names its files; `{region}` stands for each region that was scored, and with png also for a rejected region
-    that has points. `make` makes the content of all files before any is written. `is_dicom` says that the files name
+    that has points. `make` makes the content of all files before any is written, and loads its modules when it is first
+    called: the command line reads this table before it has anything to write. `is_dicom` says that the files name
     the patient and refer to the radiographs' headers. `library` is an optional package that the format needs.
     """
 
@@ -72,6 +67,8 @@ def write_file(path: Path, content: Content) -> None:
     elif isinstance(content, np.ndarray):
         write_png(path, content)
     else:
+        from spinescore.runtime.outputs.dicomobjects import write_dicom
+
         write_dicom(path, content)
 
 
@@ -80,15 +77,20 @@ def _make_json(study: Study, report: StudyReport, created: datetime | None) -> C
 
 
 def _make_html(study: Study, report: StudyReport, created: datetime | None) -> Contents:
+    from spinescore.runtime.outputs.html import html
+
     return {"": html(study, report)}
 
 
 def _make_csv(study: Study, report: StudyReport, created: datetime | None) -> Contents:
+    from spinescore.runtime.outputs.rows import csv_text
+
     return {"": csv_text([report])}
 
 
 def _make_png(study: Study, report: StudyReport, created: datetime | None) -> Contents:
-    from spinescore.runtime.outputs.overlay import draw_overlay, draw_untrusted  # loads OpenCV
+    from spinescore.runtime.outputs.overlay import draw_overlay, draw_untrusted
+    from spinescore.runtime.outputs.source import scored_radiographs, untrusted_radiographs
 
     note = note_of(report.bundle)
     pictures: dict[Region | Literal[""], Content] = {}
@@ -101,14 +103,20 @@ def _make_png(study: Study, report: StudyReport, created: datetime | None) -> Co
 
 
 def _make_sr(study: Study, report: StudyReport, created: datetime | None) -> Contents:
+    from spinescore.runtime.outputs.structured import structured_report
+
     return {"": structured_report(study, report, created=created)}
 
 
 def _make_gsps(study: Study, report: StudyReport, created: datetime | None) -> Contents:
+    from spinescore.runtime.outputs.presentation import presentation_states
+
     return _by_region(report, presentation_states(study, report, created=created))
 
 
 def _make_sc(study: Study, report: StudyReport, created: datetime | None) -> Contents:
+    from spinescore.runtime.outputs.secondary import secondary_captures
+
     return _by_region(report, secondary_captures(study, report, created=created))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -20,6 +22,13 @@ ROOT = Path(__file__).parents[3]
 def test_the_type_names_the_formats_of_the_table():
     assert get_args(ResultFormat) == tuple(FORMATS)
     assert set(DEFAULT_FORMATS) <= set(FORMATS)
+
+
+def test_the_table_is_read_without_the_modules_that_make_the_files():
+    code = "import sys, spinescore.runtime.outputs.formats\nprint(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    package = "spinescore.runtime.outputs"
+    assert [name for name in loaded if name.startswith(package)] == [package, f"{package}.formats", f"{package}.words"]
 
 
 def test_the_docstring_names_every_format_and_file():
