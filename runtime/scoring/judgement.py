@@ -41,7 +41,7 @@ class RegionResult:
     grades: Grades
     reject: Reject | None
     given: Collection[int] = ()
-    findings: tuple[Finding, ...] = ()  # on the picture's orientation
+    findings: tuple[Finding, ...] = ()  # on its levels
     stands_as_seen: bool = False  # the localizer was asked about the orientation, and agrees
 
     @property

@@ -57,11 +57,16 @@ class Selection:
     findings: list[Finding] = field(default_factory=list)  # warnings on the chosen radiographs
 
     def follow(self, stands: Mapping[Region, Chosen]) -> None:
-        """Renew the finding `inverted` of pictures with a corrected turn, on which it depends."""
+        """Add the findings on orientations that were not stated, and renew `inverted`, which depends on the turn."""
         for region, chosen in stands.items():
-            if chosen.turn_deg != (chosen.radiograph.turn_deg or 0):
+            image, was = chosen.radiograph, self.chosen[region]
+            turned = chosen.turn_deg != (image.turn_deg or 0)
+            facing = was.facing if was.turn_deg == chosen.turn_deg else image.facing
+            if turned or facing not in (None, chosen.facing):
+                self.findings.append(contradiction(image, (chosen.turn_deg, chosen.facing), region))
+            if turned:
                 self.findings = [one for one in self.findings if (one.code, one.region) != ("inverted", region)]
-                again = picture_findings(replace(chosen.radiograph, turn_deg=chosen.turn_deg))
+                again = picture_findings(replace(image, turn_deg=chosen.turn_deg))
                 self.findings += [replace(one, region=region) for one in again if one.code == "inverted"]
 
 
@@ -109,8 +114,6 @@ def select(
         selection.chosen[region] = chosen
         selection.warnings.extend(as_notice(warning).at(region, best.source) for warning in best.warnings)
         selection.findings.extend(replace(one, region=region) for one in findings[id(best)])
-        if chosen.turn_deg != (best.turn_deg or 0):
-            selection.findings.append(contradiction(best, (chosen.turn_deg, chosen.facing), region))
     for region in (region for region in REGIONS if given.get(region) and region not in selection.chosen):
         text = f"The {region} points given were not used, because no {region} radiograph could be scored; check that "
         selection.warnings.append(notice("points-unused", f"{text}they are of this study.", region))

@@ -35,7 +35,6 @@ from spinescore.runtime.scoring.standing import (
     MARGIN,
     STATED_MARGIN,
     by_points,
-    contradiction,
     is_doubtful,
     look_at_turns,
     rather,
@@ -220,9 +219,7 @@ class Views:
         changed = [region for region in turned if turned[region] != chosen[region]]
         again = self._launch(turned, given, budget, self.efforts) if changed else {}
         for region in changed:
-            now = turned[region]
-            finding = contradiction(now.radiograph, (now.turn_deg, now.facing), region)
-            results[region] = replace(again[region], findings=(finding,), stands_as_seen=True)
+            results[region] = replace(again[region], stands_as_seen=True)
 
     def _if_time(self, budget: Budget, radiograph: Radiograph, turn_deg: Turn) -> NDArray[np.float64]:
         """Return the evidence at a turn; raise `InputRejected` if there is no time for it."""

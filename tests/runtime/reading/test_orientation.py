@@ -23,6 +23,7 @@ from spinescore.runtime.reading.orientation import (
     to_upright,
 )
 from spinescore.runtime.scoring.bundleinfo import bundle_info
+from spinescore.runtime.scoring.selection import Chosen, Selection
 
 EVERY = list(ORIENTATIONS)
 
@@ -127,6 +128,25 @@ def test_a_header_that_is_wrong_is_named_and_the_picture_followed(scorer, true, 
     assert [(found.code, found.region) for found in report.findings if found.code in codes] == [(expected, "cervical")]
     strict = scored(scorer, drawn, other, strict=True)
     assert strict.regions["cervical"].reject.code == expected
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "codes"),
+    [
+        ((90, "left"), (270, "left"), ["not-upright"]),
+        ((90, "left"), (0, "left"), []),
+        ((90, "left"), (0, "right"), ["orientation-contradicts"]),
+        ((0, "right"), (0, "right"), []),
+        ((0, "left"), (0, "right"), ["orientation-contradicts"]),
+    ],
+)
+def test_only_the_orientation_that_was_scored_is_named(first, last, codes):
+    """The selection may turn a picture on its side the wrong way, which is seen when its discs are."""
+    image = replace(draw("cervical", facing="left").radiograph, turn_deg=None, facing="left")
+    selection = Selection({"cervical": Chosen(image, first[1], first[0])})
+    selection.follow({"cervical": Chosen(image, last[1], last[0])})
+    assert [one.code for one in selection.findings] == codes
+    assert all(one.values["turn_deg"] == last[0] for one in selection.findings)
 
 
 @pytest.mark.parametrize(("turn_deg", "facing"), EVERY)
