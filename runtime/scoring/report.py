@@ -47,7 +47,7 @@ __all__ = [
 SCHEMA = "spinescore.report/1"
 
 RegionStatus = Literal["scored", "rejected", "missing"]
-PointsOrigin = Literal["given", "found"]
+PointsOrigin = Annotated[Literal["given", "found"], CHECKED]
 
 _Text = Annotated[str, Length(0, math.inf)]
 _Share = Annotated[float, Within(0.0, 1.0)]

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from contextlib import nullcontext
 
 import jsonschema
 import pytest
@@ -124,7 +125,22 @@ def scored_document():
         (("regions", "cervical", "total"), 13, r"regions\.cervical\.total: it is 13, but the grades add up to 12"),
         (("regions", "lumbar", "discs", 2, "total"), 1, r"regions\.lumbar\.discs\[2\]\.total: it is 1"),
         (("total", "value"), 11, r"total\.value: it is 11, but the regions' totals add up to 12"),
-        (("regions", "lumbar", "total"), None, r"total\.value: it is 12, but a region has no total"),
+        (("regions", "lumbar", "total"), None, r"lumbar\.total: it is None, but 0 corners have no grade"),
+        (("total", "value"), None, r"total\.value: it is None, but all regions have totals"),
+        (("regions", "lumbar", "radiograph"), None, r"lumbar\.radiograph: the region is scored, but has no radiograph"),
+        (
+            ("regions", "lumbar", "reject"),
+            {"code": "blank", "message": "x", "source": None},
+            r"scored, but has a re",
+        ),
+        (("regions", "lumbar", "discs", 3, "points"), "moved", r"discs\[3\]\.points: expected one of given, found"),
+        (("regions", "lumbar", "discs", 3, "corners", 0, "probabilities"), [1, 1, 0, 0], r"they add up to 2, not to 1"),
+        (("regions", "lumbar", "expected", "interval"), [0, 72], r"\[0, 72\] ends before it begins, or beyond 36"),
+        (
+            ("total", "expected"),
+            {"mean": 60, "sd": 1, "interval": [9, 13]},
+            r"\.mean: it is 60, but",
+        ),
         (("regions", "lumbar", "discs", 0, "corners", 1, "site"), "S1-superior", r"corners\[1\]\.site: expected L1-"),
         (("regions", "lumbar", "discs", 0, "corners", 1, "status"), "abstained", r"L1-superior is abstained, but its"),
         (("regions", "cervical", "range"), [0, 36], r"cervical\.range: it is \[0, 36\], but the grades leave 12 to 12"),
@@ -160,4 +176,12 @@ def test_a_grade_that_somebody_edited_with_its_totals_does_not_keep_the_old_rang
     document["regions"]["cervical"]["discs"][0]["corners"][0]["grade"] = 3
     document["regions"]["cervical"]["total"] = document["total"]["value"] = 14
     with pytest.raises(ValueError, match=r"cervical\.range: it is \[12, 12\], but the grades leave 14 to 14"):
+        StudyReport.from_json(json.dumps(document))
+
+
+@pytest.mark.parametrize(("most", "fits"), [(2, False), (3, True), (None, True)])
+def test_a_total_needs_as_few_missing_corners_as_may_be_imputed(most, fits):
+    document = json.loads(made_report({"cervical": (1,) * 9 + (None,) * 3, "lumbar": (0,) * 12}).to_json())
+    document["max_imputed_per_region"] = most
+    with nullcontext() if fits else pytest.raises(ValueError, match="3 corners have no grade, 2 may be imputed"):
         StudyReport.from_json(json.dumps(document))
