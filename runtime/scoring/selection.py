@@ -61,8 +61,8 @@ class Selection:
         for region, chosen in stands.items():
             image, was = chosen.radiograph, self.chosen[region]
             turned = chosen.turn_deg != (image.turn_deg or 0)
-            facing = was.facing if was.turn_deg == chosen.turn_deg else image.facing
-            if turned or facing not in (None, chosen.facing):
+            facing = image.facing or (was.facing if was.turn_deg == chosen.turn_deg else None)
+            if turned or (chosen != was and facing not in (None, chosen.facing)):
                 self.findings.append(contradiction(image, (chosen.turn_deg, chosen.facing), region))
             if turned:
                 self.findings = [one for one in self.findings if (one.code, one.region) != ("inverted", region)]

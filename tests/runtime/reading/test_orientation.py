@@ -137,6 +137,7 @@ def test_a_header_that_is_wrong_is_named_and_the_picture_followed(scorer, true, 
         ((90, "left"), (0, "left"), []),
         ((90, "left"), (0, "right"), ["orientation-contradicts"]),
         ((0, "right"), (0, "right"), []),
+        ((0, "right"), (0, "left"), []),
         ((0, "left"), (0, "right"), ["orientation-contradicts"]),
     ],
 )
