@@ -67,7 +67,8 @@ def _only(loaded: list[Loaded], given: FileInput) -> Loaded:
         return radiographs[0]
     name = Path(given).name if isinstance(given, (str, os.PathLike)) else "what was given"
     if radiographs:
-        raise InputRejected("not-radiograph", f"{name} holds {len(radiographs)} radiographs; read it with load_study")
+        text = f"{name} holds {len(radiographs)} radiographs; give one of its files, or read all with load_study"
+        raise InputRejected("not-radiograph", text)
     for reject in (file.reject for file in loaded if file.reject is not None and not file.skipped):
         raise InputRejected(reject.code, reject.message)
     raise InputRejected("not-dicom", f"{name} holds no radiograph; give the original files of the study")
