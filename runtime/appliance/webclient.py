@@ -61,13 +61,13 @@ class WebClient:
     ) -> Answer:
         """Return the answer to a request."""
         limit_s = _FILE_S if body and len(body) > _PIECE else _ANSWER_S
-        content = b""
+        content = bytearray()
         with self._exchange(method, path, body, headers or {}, limit_s) as (response, pieces):
             for piece in pieces:
                 content += piece
                 if len(content) > _LARGEST_ANSWER:
                     raise ConnectionError(f"{self._host} answered with more than {_LARGEST_ANSWER >> 20} MiB")
-        return Answer(response.status, content)
+        return Answer(response.status, bytes(content))
 
     @contextmanager
     def file(self, path: str) -> Iterator[Iterator[bytes] | None]:
@@ -137,11 +137,11 @@ class WebClient:
 
     def _pieces(self, response: HTTPResponse, deadline: Deadline, limit_s: float) -> Iterator[bytes]:
         with self._failures(deadline, limit_s):
-            read = response.read1 if response.chunked else response.read  # `read` believes a chunk of -1 bytes
             is_packed = response.getheader("Content-Encoding", "").lower() == "gzip"
             unpacked = zlib.decompressobj(_GZIP) if is_packed else None
-            while piece := read(_PIECE):
-                yield piece if unpacked is None else unpacked.decompress(piece)
+            buffer = memoryview(bytearray(_PIECE))
+            while count := response.readinto(buffer):  # `read` would read a chunk of -1 bytes to its end
+                yield bytes(buffer[:count]) if unpacked is None else unpacked.decompress(buffer[:count])
             if response.length or not (unpacked is None or unpacked.eof):  # something is missing
                 raise IncompleteRead(b"", response.length)
             if deadline.is_over:  # the answer did not tell its length, and seems to be whole
