@@ -15,6 +15,7 @@ from pathlib import Path
 from spinescore.runtime.appliance.configuration.config import Config, Tls
 from spinescore.runtime.appliance.configuration.endpoints import LONGEST_SOCKET, Http, Web
 from spinescore.runtime.appliance.fault import Denied
+from spinescore.runtime.errors import SpineScoreError
 
 __all__ = ["certificate_faults", "client_context", "network_faults", "read_secret", "server_context", "socket_fault",
            "web_context"]  # fmt: skip
@@ -118,9 +119,15 @@ def _century(time: str) -> str:
 
 
 def _http_faults(http: Http) -> Iterator[str]:
-    for package in _HTTP_PACKAGES:
-        if find_spec(package) is None:
-            yield f"the service answers over HTTP with {package}, which is not installed; {_INSTALL}"
+    missing = [package for package in _HTTP_PACKAGES if find_spec(package) is None]
+    yield from (f"the service answers over HTTP with {one}, which is not installed; {_INSTALL}" for one in missing)
+    if not missing:
+        from spinescore.runtime.appliance.web.access import read_access
+
+        try:
+            read_access(http)
+        except SpineScoreError as error:
+            yield str(error)
     if http.socket is not None and (fault := socket_fault(Path(http.socket))):
         yield fault
     if http.tls is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import zlib
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -30,6 +31,7 @@ _CONNECT_S, _SILENT_S = 10.0, 45.0
 _ANSWER_S, _FILE_S = 60.0, 200.0  # from the request to the answer's last byte, without and with a file
 _LARGEST_ANSWER = 4 << 20
 _PIECE = 1 << 16
+_GZIP = zlib.MAX_WBITS | 16  # some servers compress unasked
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,13 @@ class WebClient:
     ) -> Answer:
         """Return the answer to a request."""
         limit_s = _FILE_S if body and len(body) > _PIECE else _ANSWER_S
-        content = b""
+        content = bytearray()
         with self._exchange(method, path, body, headers or {}, limit_s) as (response, pieces):
             for piece in pieces:
                 content += piece
                 if len(content) > _LARGEST_ANSWER:
                     raise ConnectionError(f"{self._host} answered with more than {_LARGEST_ANSWER >> 20} MiB")
-        return Answer(response.status, content)
+        return Answer(response.status, bytes(content))
 
     @contextmanager
     def file(self, path: str) -> Iterator[Iterator[bytes] | None]:
@@ -90,7 +92,7 @@ class WebClient:
                 with self._failures(deadline, limit_s):
                     if body is not None:  # sent in pieces, each with a time-out of its own
                         headers["Content-Length"] = str(len(body))
-                    with suppress(BrokenPipeError):  # a server may refuse a body before it has read it
+                    with suppress(ConnectionError):  # a server may refuse a body before it has read it
                         connection.request(method, self._url.path + path, body and BytesIO(body), headers)
                     response = connection.getresponse()
                 with response:  # it keeps the connection's file open, also if it is not read to its end
@@ -99,9 +101,13 @@ class WebClient:
 
     def _connect(self, deadline: Deadline) -> HTTPConnection:
         """Return a connection that the deadline ends, in its TLS handshake too. Raises `Unsent` if there is none."""
-        tls = web_context(self._web) if self._url.scheme == "https" else None
+        try:
+            tls = web_context(self._web) if self._url.scheme == "https" else None
+        except OSError as error:
+            text = f"{self._host} cannot be asked: ca, cert or key cannot be used ({error.strerror or error})"
+            raise Unsent(text) from None
         kind = HTTPConnection if tls is None else HTTPSConnection
-        connection = kind(str(self._url.hostname), self._url.port, blocksize=_PIECE)
+        connection = kind(str(self._url.hostname), self._url.port or kind.default_port, blocksize=_PIECE)
         try:
             line = socket.create_connection((connection.host, connection.port), _CONNECT_S)
         except OSError:
@@ -131,9 +137,12 @@ class WebClient:
 
     def _pieces(self, response: HTTPResponse, deadline: Deadline, limit_s: float) -> Iterator[bytes]:
         with self._failures(deadline, limit_s):
-            while piece := response.read(_PIECE):
-                yield piece
-            if response.length:  # what is missing of the length that was told
+            is_packed = response.getheader("Content-Encoding", "").lower() == "gzip"
+            unpacked = zlib.decompressobj(_GZIP) if is_packed else None
+            buffer = memoryview(bytearray(_PIECE))
+            while count := response.readinto(buffer):  # `read` would read a chunk of -1 bytes to its end
+                yield bytes(buffer[:count]) if unpacked is None else unpacked.decompress(buffer[:count])
+            if response.length or not (unpacked is None or unpacked.eof):  # something is missing
                 raise IncompleteRead(b"", response.length)
             if deadline.is_over:  # the answer did not tell its length, and seems to be whole
                 raise TimeoutError
@@ -143,7 +152,7 @@ class WebClient:
         """Raise `ConnectionError` without the text of the library, which holds the path."""
         try:
             yield
-        except (HTTPException, OSError) as error:
+        except (HTTPException, OSError, zlib.error) as error:
             if isinstance(error, Unsent) and not deadline.is_over:
                 raise
             reason = f"did not answer within {limit_s:g} s" if deadline.is_over else _reason(error)
@@ -168,6 +177,6 @@ def _reason(error: Exception) -> str:
         return f"and this service do not agree on TLS ({error.reason or 'the connection ended'})"
     if isinstance(error, TimeoutError):
         return f"did not answer within {_SILENT_S:g} s"
-    if isinstance(error, (HTTPException, ConnectionError)):
+    if isinstance(error, (HTTPException, ConnectionError, zlib.error)):
         return "ended the connection without a whole answer"
     return "cannot be reached"

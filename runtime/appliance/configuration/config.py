@@ -22,6 +22,7 @@ from spinescore.runtime.appliance.configuration.endpoints import (
     Source,
     Tls,
     check_ae_title,
+    check_host,
 )
 from spinescore.runtime.appliance.seen.audit import Audit
 from spinescore.runtime.documents import read
@@ -101,6 +102,7 @@ class Node:
 
     def _check_fields(self, path: str) -> None:
         check_ae_title(self.ae_title, path)
+        check_host(self.host, path)
 
 
 @dataclass(frozen=True)

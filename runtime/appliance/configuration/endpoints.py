@@ -13,7 +13,7 @@ from spinescore.runtime.fields import INLINE, OPTIONAL, Length, Within
 from spinescore.runtime.outputs.formats import ResultFormat
 
 __all__ = ["LONGEST_SOCKET", "Destination", "Http", "HttpToken", "Path_", "ResultKind", "Role", "Seconds",
-           "SopClassName", "Source", "Tls", "Web", "address_of", "check_ae_title"]  # fmt: skip
+           "SopClassName", "Source", "Tls", "Web", "address_of", "check_ae_title", "check_host"]  # fmt: skip
 
 ResultKind = Literal[ResultFormat, "not-scored"]
 SopClassName = Literal["CR", "DX", "DX for processing", "secondary capture", "XA", "RF", "Enhanced XA", "Enhanced XRF"]
@@ -114,6 +114,8 @@ class Destination:
         _check_name(self.name, path)
         if self.ae_title is not None:
             check_ae_title(self.ae_title, path)
+        if self.host is not None:
+            check_host(self.host, path)
         kinds = {"folder": ("path",), "dicom": ("host", "port", "ae_title", "tls"), "stow": ("url", *_WEB),
                  "orthanc": ("url", *_WEB)}  # fmt: skip
         _check_kind(self, path, "destination", kinds, ("path", "host", "port", "ae_title", "url"))
@@ -153,10 +155,18 @@ def check_ae_title(title: str, path: str) -> None:
         raise ValueError(f"{path}.ae_title: expected 1 to 16 ASCII characters, found {title!r}")
 
 
+def check_host(host: str, path: str) -> None:
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise ValueError(f"{path}.host: expected an address or a name, found {host!r}") from None
+
+
 def _is_web_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises ValueError for one that is no number
+        check_host(str(parts.hostname), "")
     except ValueError:
         return False
     plain = parts.username is None and not parts.query and not parts.fragment and url.isascii() and url.isprintable()

@@ -204,7 +204,7 @@ class OrthancSource:
             if sorted(set(numbers)) != numbers:
                 raise ValueError
             return changes, int(document["Last"]), bool(document["Done"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             text = f"it answered with the HTTP status {answer.status} and no list of changes; correct the url"
             raise ConnectionError(text) from None
 

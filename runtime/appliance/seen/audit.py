@@ -162,8 +162,9 @@ def read_head(index: Index) -> Head | None:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Return the files of a log, the oldest first."""
-    return sorted(path for path in folder.glob("*.jsonl") if _FILE.fullmatch(path.name))
+    """Return the files of a log, the oldest first. Raises `OSError` if its folder cannot be read."""
+    files = folder.iterdir() if folder.exists() else ()  # `glob` takes a folder that it may not read for empty
+    return sorted(path for path in files if _FILE.fullmatch(path.name))
 
 
 def record_of(line: bytes) -> dict[str, Any] | None:

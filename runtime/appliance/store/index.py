@@ -126,7 +126,10 @@ class Index:
             raise SpineScoreError(f"there is no index at {path}; start the service with spinescore serve, or correct "
                                   "the spool's path")  # fmt: skip
         self._path, self._on_full = path, on_full
-        self._connection = sqlite3.connect(path, timeout=_BUSY_MS / 1000, isolation_level=None)
+        try:
+            self._connection = sqlite3.connect(path, timeout=_BUSY_MS / 1000, isolation_level=None)
+        except sqlite3.Error as error:
+            raise SpineScoreError(damage(path, error)) from error
         self._connection.row_factory = sqlite3.Row
         try:
             self._set_up()

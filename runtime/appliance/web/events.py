@@ -61,7 +61,8 @@ def events_routes(site: Site) -> list[Route]:
         try:
             text = request.headers.get("last-event-id", "")
             newest = max((number for number, _ in await recent.get()), default=0)
-            seen = int(text) if text.isascii() and text.isdecimal() and len(text) <= 15 else newest
+            # A later one is of another index, from before this one was begun anew.
+            seen = min(int(text), newest) if text.isascii() and text.isdecimal() and len(text) <= 15 else newest
         except BaseException:
             leave()
             raise

@@ -146,6 +146,15 @@ def test_files_that_archives_over_http_need_are_checked_all_at_once(config, caps
     assert "3 faults" in said
 
 
+def test_files_of_tokens_are_checked(config, capsys):
+    pytest.importorskip("starlette")
+    config.write_text(CONFIG + '[http]\ntcp = "127.0.0.1:1"\n[[http.token]]\nrole = "reader"\nfile = "token"\n')
+    for reason in ("cannot be read", "has to hold one token of at least 16"):
+        status, _, said = run(capsys, "serve", "--config", config, "--check")
+        assert (status, reason in said, "1 fault" in said) == (2, True, True)
+        (config.parent / "token").write_text("short")
+
+
 def test_without_an_index_there_is_nothing_to_show(config, capsys):
     status, _, said = run(capsys, "status", "--config", config)
     assert (status, "there is no index" in said) == (4, True)

@@ -164,7 +164,8 @@ def test_every_fault_of_archives_over_http_is_said(tmp_path):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("url", ["here", "ftp://here", "https://", "http://here:x", "http://a b", "http://me@here"])
+@pytest.mark.parametrize("url", ["here", "ftp://here", "https://", "http://here:x", "http://a b", "http://me@here",
+                                 "http://a..b"])  # fmt: skip
 def test_a_url_names_a_server_of_http(tmp_path, url):
     text = LEAST + f'[[destination]]\nname = "a"\nkind = "stow"\nurl = "{url}"\n'
     assert [fault.partition(":")[0] for fault in faults(tmp_path, text)] == ["destination[0].url"]
@@ -208,6 +209,9 @@ def test_every_key_and_token_may_be_a_credential(tmp_path, monkeypatch):
     assert config.http.token[0].file == str(credentials / "reader.token")
 
 
+DICOM = '[[destination]]\nname = "a"\nkind = "dicom"\nhost = "{host}"\nport = 104\nae_title = "A"\n'
+
+
 @pytest.mark.parametrize(
     ("text", "places"),
     [
@@ -221,6 +225,8 @@ def test_every_key_and_token_may_be_a_credential(tmp_path, monkeypatch):
         (LEAST + '[http]\ntcp = "1.2.3.4:0"\ntoken = ["x"]\n', ["http.token[0]", "http.tcp"]),
         (LEAST + "[node]\nport = 104\n", ["peer"]),
         (LEAST + '[[peer]]\nae_title = "A"\nhost = "10.0.0.1"\n', ["node"]),
+        (LEAST + '[node]\nhost = "a..b"\n[[peer]]\nae_title = "A"\nhost = "10.0.0.1"\n', ["node.host: expected"]),
+        (LEAST + DICOM.format(host="x" * 64), ["destination[0].host: expected an address or a name"]),
         (LEAST + CERTIFIED.format("ab:" * 21 + "a"), ["peer[0].cert_sha256: expected 64 hexadecimal digits"]),
         (LEAST + CERTIFIED.format("ab" * 32), ["peer[0].cert_sha256: the node has no tls"]),
         (LEAST + '[[source]]\nname = "a"\nkind = "folder"\npath = "a"\n' * 2, ["source[1].name"]),

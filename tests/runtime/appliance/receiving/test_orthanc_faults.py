@@ -43,7 +43,8 @@ def test_a_wrong_password_is_a_fault_of_its_own(followed):
 
 LISTS = [b"", b"[]", b"{}", b"null", b'{"Changes": 3}', b'{"Changes": [3], "Last": 1, "Done": true}',
          b'{"Changes": [{"Seq": "1", "ChangeType": "", "ID": "", "Date": ""}], "Last": 1, "Done": true}',
-         b'{"Changes": [], "Last": "x", "Done": true}', b"<html>", b"[" * 100_000]  # fmt: skip
+         b'{"Changes": [], "Last": "x", "Done": true}',
+         b'{"Changes": [], "Last": 1e999, "Done": true}', b"<html>", b"[" * 100_000]  # fmt: skip
 
 
 @pytest.mark.parametrize("content", LISTS, ids=range(len(LISTS)))

@@ -239,7 +239,7 @@ def write_until_killed(spool, chance) -> None:
             note(index, Calendar())
 
         def half(descriptor, data, write=os.write):
-            write(descriptor, data[: chance.randrange(1, len(data))])
+            write(descriptor, data[: chance.randrange(1, max(2, len(data)))])  # or the end of a torn line
             os._exit(9)
 
         audit.os.write = half
@@ -270,3 +270,12 @@ def test_the_command_says_what_is_wrong_and_where(log, capsys):
     told = capsys.readouterr()
     assert "no records yet" in told.out
     assert "there is no index" in told.err
+
+
+def test_a_folder_that_cannot_be_listed_is_no_empty_one(log):
+    spool, index, _ = log
+    (spool / "audit").rename(spool / "elsewhere")
+    assert outcome(spool, index)[2] == "truncated"
+    (spool / "audit").write_text("")
+    with pytest.raises(NotADirectoryError):
+        outcome(spool, index)

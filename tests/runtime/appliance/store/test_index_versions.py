@@ -63,6 +63,11 @@ def test_an_index_that_cannot_be_read_now_is_not_called_damaged():
     assert "move the index away" in damage(Path("index.sqlite"), sqlite3.DatabaseError("file is not a database"))
 
 
+def test_an_index_that_cannot_be_opened_is_said(tmp_path):
+    with pytest.raises(SpineScoreError, match=r"cannot be read .*; look at its disk and its permissions"):
+        Index(tmp_path, make=False)
+
+
 def test_while_a_correction_is_due_the_version_before_is_refused(corrected, version_before, make):
     tidy(corrected)
     with pytest.raises(SpineScoreError, match="corrections of readers that this version would lose; start"):

@@ -102,6 +102,19 @@ def test_listeners_hear_of_each_change_once_also_after_a_restart(make, score, fi
     go(listen_again())
 
 
+def test_a_listener_that_comes_from_another_index_hears_of_what_is_new(served, files, quick):
+    async def listen():
+        listener = Listener(served.app, last=5000)
+        while listener.status is None:
+            await asyncio.sleep(0.005)
+        served.appliance.receive(*files)
+        await listener.until(1)
+        await listener.leave()
+        assert listener.events == [(1, {"study": 1, "state": "collecting", "revision": 1})]
+
+    go(listen())
+
+
 def test_of_a_hundred_listeners_some_are_served_and_the_index_is_asked_once_for_all(served, files, quick, monkeypatch):
     asked = []
     changes = events._changes
