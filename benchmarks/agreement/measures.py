@@ -33,6 +33,7 @@ Counts = NDArray[np.integer]
 GRADE_FIGURES = ("sensitivity", "specificity", "ppv", "f1", "accuracy")
 LEVEL = 0.95  # of every interval
 _Z = 1.96  # the value of Bland and Altman, and of Bruynesteyn et al.
+_SAME = 1e-9  # units: values that differ less are equal, so that no figure is a ratio of rounding errors
 
 
 def confusion_matrix(reference: Counts, predicted: Counts, weights: Counts | None = None) -> NDArray[np.int64]:
@@ -145,9 +146,8 @@ def _mean_squares(predicted: Floats, reference: Floats) -> tuple[float, float, f
     if n < 2:
         return (math.nan,) * 4
     difference = predicted - reference
-    between = 2 * np.var((predicted + reference) / 2, ddof=1)
-    sides = n * difference.mean() ** 2 / 2
-    return float(between), float(sides), float(np.var(difference, ddof=1) / 2), float((difference**2).sum() / (2 * n))
+    between, residual = 2 * _sd((predicted + reference) / 2) ** 2, _sd(difference) ** 2 / 2
+    return between, float(n * difference.mean() ** 2 / 2), residual, float((difference**2).sum() / (2 * n))
 
 
 def bland_altman(predicted: Floats, reference: Floats) -> dict[str, float]:
@@ -181,7 +181,9 @@ def sdc_of_status(predicted: Floats, reference: Floats, readings: int = 1) -> fl
 
 
 def _sd(values: Floats) -> float:
-    return float(values.std(ddof=1)) if len(values) > 1 else math.nan
+    if len(values) < 2:
+        return math.nan
+    return float(values.std(ddof=1)) if np.ptp(values) > _SAME else 0.0
 
 
 def _ratio(above: Any, below: Any) -> Floats:

@@ -22,8 +22,8 @@ def _of_inputs(document: Mapping[str, Any]) -> Iterator[str]:
     for side, source in document["inputs"].items():
         if source["half_points"]:
             yield (
-                f"{source['half_points']} grades of the {side} side are half points, as the mean of two readers: "
-                "kappa, figures of grades, ROC curves and syndesmophytes take them rounded up (1.5 as 2); "
+                f"{source['half_points']} grades of the {side} side are half points or other means of readers: "
+                "kappa, figures of grades, ROC curves and syndesmophytes take them rounded (1.5 as 2); "
                 "totals and changes are exact."
             )
     corrected = document["inputs"]["reference"].get("corrected", 0)

@@ -41,7 +41,7 @@ def too_few(corners: Floats, most_missing: int) -> list[str]:
 
 
 def whole_grades(grades: Floats) -> Floats:
-    """Return grades as whole numbers: half points, the mean of two readers, are rounded up (1.5 becomes 2)."""
+    """Return grades as whole numbers: means of readers are rounded, half points up (1.5 becomes 2)."""
     return np.floor(grades + 0.5)
 
 

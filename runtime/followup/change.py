@@ -207,7 +207,7 @@ def _corner(site: str, before: _Seen, after: _Seen) -> CornerChange:
         return CornerChange(site, first, second, None, None, None, "; ".join(reasons))
     new = first < SYNDESMOPHYTE <= second
     growth = SYNDESMOPHYTE <= first < second == MAX_GRADE
-    return CornerChange(site, first, second, round(second - first, 3), new, growth, None)
+    return CornerChange(site, first, second, round(second - first, 9), new, growth, None)
 
 
 def _either(upper: bool | None, lower: bool | None) -> bool | None:

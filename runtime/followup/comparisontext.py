@@ -71,7 +71,7 @@ def verdict_words(progression: Progression) -> str:
 
 def _row(unit: UnitChange, corner: CornerChange) -> list[object]:
     change = "-" if corner.change is None else signed(corner.change)
-    grades = ("-" if grade is None else f"{grade:g}" for grade in (corner.baseline, corner.followup))
+    grades = ("-" if grade is None else f"{grade:.3g}" for grade in (corner.baseline, corner.followup))
     return [unit.level, corner.site, *grades, change, corner_event(unit, corner)]
 
 

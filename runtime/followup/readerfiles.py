@@ -44,8 +44,12 @@ _KEY = re.compile(r"[0-9a-f]{32}")
 _NO_TIMES = TimingsMs(None, None, None, None, None)
 _PROBABILITIES = ("p0", "p1", "p2", "p3")
 _FACTS = ("patient_key", "patient", "study_date", "bundle", "bundle_version", "bundle_sha256")
-_READ = frozenset(("study", "site", "grade", "reader_grade", "reader", *_PROBABILITIES, *_FACTS, *ALL_SITES))
+_CORRECTED = ("grade_from", "corrected_sites")
+_READ = frozenset(
+    ("study", "site", "grade", "reader_grade", "reader", *_PROBABILITIES, *_FACTS, *_CORRECTED, *ALL_SITES)
+)
 _SUM_TOLERANCE = 0.05  # of probabilities that were rounded
+_DIGITS = 9  # of a mean of readers: sums of them, which are rounded to 3, are those of exact means
 
 Cells = Mapping[str, str]
 
@@ -57,6 +61,7 @@ class GradedStudy:
     facts: dict[str, str] = field(default_factory=dict)
     grades: dict[str, dict[str, float | None]] = field(default_factory=dict)  # site -> reader -> grade
     probabilities: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    is_corrected: bool = False  # by a reader, as spinescore's own tables say
 
     def means(self) -> dict[str, float | None]:
         """Return each site's grade: the mean of the readers that graded it."""
@@ -129,7 +134,10 @@ def _take(studies: dict[tuple[str, str], GradedStudy], cells: Cells, step: float
         readers[reader] = _grade(grade, step)
     texts = [cells.get(name, "") for name in _PROBABILITIES]
     if "site" in cells and any(texts):
-        study.probabilities[cells["site"]] = check_probabilities([_number(text) for text in texts], texts)
+        values = check_probabilities([_number(text) for text in texts], texts)
+        if study.probabilities.setdefault(cells["site"], values) != values:
+            raise ValueError(f"{cells['site']} of study {uid} has other probabilities in an earlier row; leave one")
+    study.is_corrected |= cells.get("grade_from") == "reader" or bool(cells.get("corrected_sites"))
 
 
 def _number(text: str) -> float:
@@ -181,7 +189,7 @@ def _mean(readers: Mapping[str, float | None]) -> float | None:
     grades = [grade for grade in readers.values() if grade is not None]
     if not grades:
         return None
-    mean = round(sum(grades) / len(grades), 3)
+    mean = round(sum(grades) / len(grades), _DIGITS)
     return int(mean) if mean == int(mean) else mean
 
 

@@ -1,7 +1,7 @@
 """Grades of corners by a reader or a network: from CSV files, reports, and phantoms' truth.
 
-CSV files are read as in `readerfiles`. Half points (0.5, 1.5, 2.5) are the mean of two readers. Grades are taken as
-they are, without the bridge rule.
+CSV files are read as in `readerfiles`. Half points (0.5, 1.5, 2.5) are the mean of two readers; if the file names its
+readers, a grade is the mean of any number of them. Grades are taken as they are, without the bridge rule.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ReadingsError(ValueError):
 
 @dataclass(frozen=True)
 class Reading:
-    """One corner: grade 0-3 in steps of 0.5, None if it was not graded; probabilities of the four grades if known."""
+    """One corner: grade 0-3 or a mean of these, None if not graded; probabilities of the four grades if known."""
 
     grade: float | None
     probabilities: tuple[float, ...] | None = None
@@ -154,12 +154,12 @@ def _text(path: Path) -> str:
 def _add_csv(readings: Readings, text: str) -> None:
     for (study, _), graded in graded_studies(text, readings.name, ReadingsError, _STEP).items():
         patient = graded.facts.get("patient") or graded.facts.get("patient_key")
-        try:
-            readings.describe(study, patient, graded.facts.get("study_date"))
-            for site, grade in graded.means().items():
-                readings.add(study, site, Reading(grade, graded.probabilities.get(site)))
-        except ReadingsError as error:
-            raise ReadingsError(f"{readings.name}: {error}") from error
+        if study in readings.corners:
+            raise ReadingsError(f"{readings.name}: study {study} has grades of several bundles; leave one bundle's")
+        readings.describe(study, patient, graded.facts.get("study_date"))
+        means = graded.means()
+        readings.corners[study] = {site: Reading(means[site], graded.probabilities.get(site)) for site in means}
+        readings.corrected += [study] * graded.is_corrected
 
 
 # ---- reports, and the truth of phantoms

@@ -203,3 +203,12 @@ def test_bootstrap_interval_of_a_mean_is_that_of_theory() -> None:
     half = 1.96 * point["bland_altman.sd"] / math.sqrt(40)
     bias = point["bland_altman.bias"]
     assert (low, high) == pytest.approx((bias - half, bias + half), abs=0.2 * half)
+
+
+@pytest.mark.parametrize("n", [7, 10, 20])
+def test_figures_of_equal_values_are_no_ratio_of_rounding_errors(n: int) -> None:
+    """The mean of equal decimal fractions is not exactly one of them, so that their computed variance is not 0."""
+    for predicted, reference in ((28 / 3, 28 / 3), (3.3, 1.1), (36 / 11, 60 / 11)):
+        sides = np.full(n, predicted), np.full(n, reference)
+        assert math.isnan(measures.icc(*sides)["two_way_consistency"])
+        assert measures.bland_altman(*sides)["sd"] == measures.sdc_of_status(*sides) == 0

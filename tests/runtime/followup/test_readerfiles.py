@@ -41,6 +41,15 @@ def test_two_readers_are_averaged_and_one_alone_counts(tmp_path):
     assert report.total.value == 3.5
 
 
+def test_the_mean_of_three_readers_is_exact_in_totals_and_changes(tmp_path):
+    one = dict.fromkeys(ALL[::2][:6], 1)  # by one reader of three: 6 / 3 = 2 units
+    lines = [line for reader in "ABC" for line in rows("a", {}, reader=reader)]
+    lines += [line for reader in "ABC" for line in rows("b", one if reader == "A" else {}, "20240110", reader=reader)]
+    first, second = read_csv(write(tmp_path / "r.csv", lines, reader=True))
+    found = compare(first, second)
+    assert (second.total.value, found.total.change, found.progression.verdict) == (2, 2, "progression")
+
+
 def test_missing_corners_and_regions_follow_the_rules_of_a_report(tmp_path):
     few = [line for line in rows("a", {"L1-superior": 3, "L2-inferior": ""}) if ",C" not in line and ",T1-" not in line]
     (report,) = read_csv(write(tmp_path / "r.csv", few))

@@ -101,6 +101,19 @@ def test_half_points_are_grades(tmp_path: Path, text: str) -> None:
     }
 
 
+def test_the_mean_of_any_number_of_readers_is_a_grade(tmp_path: Path) -> None:
+    rows = "".join(f"a,C2-inferior,{grade},{reader}\n" for grade, reader in zip((1, 1, 2), "ABC", strict=True))
+    grade = read_text(tmp_path, "study,site,grade,reader\n" + rows).corners["a"]["C2-inferior"].grade
+    assert grade == pytest.approx(4 / 3, abs=1e-8)
+
+
+@pytest.mark.parametrize(("column", "cell"), [("grade_from", "reader"), ("corrected_sites", "C2-inferior")])
+def test_tables_of_corrected_reports_are_known(tmp_path: Path, column: str, cell: str) -> None:
+    text = f"study,site,grade,{column}\na,C2-inferior,1,{{}}\na,C3-superior,1,\n"
+    assert read_text(tmp_path, text.format(cell)).corrected == ["a"]
+    assert read_text(tmp_path, text.format("network" if column == "grade_from" else "")).corrected == []
+
+
 def test_decimal_commas_beside_semicolons(tmp_path: Path) -> None:
     text = "study;site;grade;p0;p1;p2;p3\n7,1;L1-superior;2,5;0,0;0,1;0,4;0,5\n"
     assert read_text(tmp_path, text).corners == {"7,1": {"L1-superior": Reading(2.5, (0, 0.1, 0.4, 0.5))}}
@@ -142,6 +155,11 @@ SCORES = "study,site,grade,p0,p1,p2,p3\n"
         ("study,site,grade,study_date\na,C2-inferior,1,2026-02-30\n", "line 2: '2026-02-30' is no date"),
         (b"study,site,grade\n\xff\xfe,C2-inferior,1\n", "byte 17 is not UTF-8"),
         (HEADER + '"' + "x" * 200_000 + '",C2-inferior,1\n', "line 2: this is no CSV"),
+        (
+            "study,site,grade,reader,p0,p1,p2,p3\na,C2-inferior,0,A,1,0,0,0\na,C2-inferior,0,B,0,1,0,0\n",
+            "line 3: C2-inferior of study a has other probabilities",
+        ),
+        ("study,site,grade,bundle_sha256\na,C2-inferior,0,x\na,C2-inferior,0,y\n", "study a has grades of several"),
         ("{}", "neither a report of spinescore nor the truth"),
         ('{"schema": "spinescore.report/1"', "it is neither JSON nor JSON Lines"),
         ('{"schema": "spinescore.report/1"}', "incomplete or damaged"),
