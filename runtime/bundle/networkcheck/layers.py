@@ -8,7 +8,7 @@ from math import prod
 from spinescore.runtime.bundle.networkcheck.graph import Node
 from spinescore.runtime.bundle.networkcheck.inputs import Inputs, Rule, Shape, broadcast, first_shape
 
-__all__ = ["LAYERS", "multiplications"]
+__all__ = ["LAYERS", "multiplications", "scratch"]
 
 
 def _convolution(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
@@ -104,6 +104,16 @@ def multiplications(node: Node, inputs: Inputs, outputs: Sequence[Shape]) -> int
     if node.operator == "MatMul":
         return moved + prod(outputs[0]) * first_shape(inputs)[-1]
     return moved
+
+
+def scratch(node: Node, inputs: Inputs) -> int:
+    """Return the elements that ONNX Runtime holds while it runs a node, beside its inputs and outputs."""
+    if node.operator == "ConvTranspose":  # the product of picture and weights, before it is added up in the output
+        return prod(first_shape(inputs)[2:]) * prod(first_shape(inputs, 1)[1:])
+    if node.operator == "LRN":  # the squares of one picture, with channels of zeros around them
+        _, channels, *sizes = first_shape(inputs)
+        return (channels + node.integer("size", 1)) * prod(sizes)
+    return 0
 
 
 LAYERS: Mapping[str, Rule] = {

@@ -55,13 +55,18 @@ HUGE = {
         [node("ConvTranspose", ["image", "w"], strides=[2**14, 2**14])],
         [tensor("w", np.zeros((4, 1, 1, 1), np.float32))],
     ),
+    "ConvTranspose with a small output": (
+        [node("ConstantOfShape", ["s"], outputs=["w"]), node("ConvTranspose", ["image", "w"], pads=[1200] * 4)],
+        [ints("s", 4, 1, 2400, 2400)],
+    ),
+    "LRN": ([node("LRN", ["image"], size=2**24 + 1)], []),
     "MaxPool": ([node("MaxPool", ["image"], kernel_shape=[2**17] * 2, pads=[2**17 - 1] * 4)], []),
 }
 
 
-@pytest.mark.parametrize("operator", HUGE)
-def test_a_node_that_makes_too_much_is_named(operator, tmp_path):
-    nodes, tensors = HUGE[operator]
+@pytest.mark.parametrize("name", HUGE)
+def test_a_node_that_makes_too_much_is_named(name, tmp_path):
+    (nodes, tensors), operator = HUGE[name], name.split()[0]
     with pytest.raises(TooCostly, match=rf"node 'my {operator}' \({operator}\) makes \(.*GiB"):
         costs_of(graph_of(made(nodes, tensors), tmp_path), IMAGE, GIB, 10**13)
 
