@@ -252,7 +252,7 @@ LAYOUTS: Mapping[str, Rule] = {
     **dict.fromkeys(_ELEMENTWISE.split(), _elementwise),
     **{f"Reduce{name}": _reduce for name in _REDUCE.split()},
     "Cast": _cast, "Concat": _concat, "Constant": _constant, "ConstantOfShape": _filled, "DepthToSpace": _blocks,
-    "Expand": _expand, "Flatten": _flatten, "Gather": _gather, "Pad": _pad, "Range": _range, "Reshape": _reshape, "Resize": _resize,
-    "Shape": _shape, "Size": _scalar, "Slice": _slice, "SpaceToDepth": _blocks, "Split": _split, "Squeeze": _squeeze,
-    "Tile": _tile, "Transpose": _transpose, "Unsqueeze": _unsqueeze, "Upsample": _resize,
+    "Expand": _expand, "Flatten": _flatten, "Gather": _gather, "Pad": _pad, "Range": _range, "Reshape": _reshape,
+    "Resize": _resize, "Shape": _shape, "Size": _scalar, "Slice": _slice, "SpaceToDepth": _blocks, "Split": _split,
+    "Squeeze": _squeeze, "Tile": _tile, "Transpose": _transpose, "Unsqueeze": _unsqueeze, "Upsample": _resize,
 }  # fmt: skip
