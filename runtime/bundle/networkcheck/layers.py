@@ -25,14 +25,14 @@ def _transposed_convolution(node: Node, inputs: Inputs, opset: int) -> list[Shap
     sizes, kernel, count = image[2:], weights[2:], len(image) - 2
     strides, dilations = _per_axis(node, "strides", count, 1), _per_axis(node, "dilations", count, 1)
     pads, extra = _per_axis(node, "pads", 2 * count, 0), _per_axis(node, "output_padding", count, 0)
+    padding = node.text("auto_pad", "NOTSET")
     spread = node.integers("output_shape")
-    if spread is None and node.text("auto_pad", "NOTSET").startswith("SAME"):
-        spread = [size * stride for size, stride in zip(sizes, strides, strict=True)]
     if spread is None:
-        spread = [
-            strides[n] * (sizes[n] - 1) + extra[n] + (kernel[n] - 1) * dilations[n] + 1 - pads[n] - pads[n + count]
-            for n in range(count)
-        ]
+        full = [strides[n] * (sizes[n] - 1) + extra[n] + (kernel[n] - 1) * dilations[n] + 1 for n in range(count)]
+        if padding.startswith("SAME"):
+            spread = [min(full[n], sizes[n] * strides[n]) for n in range(count)]
+        else:
+            spread = [full[n] - pads[n] - pads[n + count] for n in range(count)]
     return [(image[0], weights[1] * node.integer("group", 1), *spread[-count:])]
 
 
@@ -40,6 +40,8 @@ def _pool(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
     image, kernel = first_shape(inputs), node.integers("kernel_shape") or []
     if not 3 <= len(image) <= 4 or len(kernel) != len(image) - 2:
         raise ValueError(f"a pool of {image} with {kernel}")
+    if node.text("auto_pad", "NOTSET").startswith("SAME") and set(node.integers("dilations") or ()) - {1}:
+        raise ValueError("dilations are not known here beside SAME padding")  # engines differ in the size
     return [(*image[:2], *_windows(node, image[2:], kernel))] * len(node.outputs)
 
 
@@ -57,6 +59,8 @@ def _windows(node: Node, sizes: Sequence[int], kernel: Sequence[int]) -> list[in
     for axis in range(count):
         padded = sizes[axis] + (0 if padding == "VALID" else pads[axis] + pads[axis + count])
         room = padded - dilations[axis] * (kernel[axis] - 1) - 1
+        if room < 0:  # engines round the number of places in different ways
+            raise ValueError(f"a window that is larger than its {padded} places")
         count_here = (-(-room // strides[axis]) if ends else room // strides[axis]) + 1
         if ends and (count_here - 1) * strides[axis] >= sizes[axis] + pads[axis]:
             count_here -= 1  # a window that begins after the picture does not count

@@ -27,6 +27,7 @@ from spinescore.runtime.bundle.networkcheck.inputs import (
 __all__ = ["LAYOUTS", "constant_of", "shape_part", "slices"]
 
 _MOST_DIMENSIONS = 16
+_LARGEST = (2**31 - 1, 2**63 - 1)
 
 
 def _same(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
@@ -111,7 +112,10 @@ def slices(node: Node, inputs: Inputs) -> list[slice]:
     steps = integers(node, inputs, "steps", 4) or [1] * len(starts)
     parts = [slice(None)] * len(shape)
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-        parts[axis] = slice(start, end, step)
+        if step < 0:  # ONNX begins within the tensor, Python before it; and ONNX Runtime reads the largest end as none
+            parts[axis] = slice(max(start, -shape[axis]), None if end in _LARGEST else end, step)
+        else:
+            parts[axis] = slice(start, end, step)
     return parts
 
 

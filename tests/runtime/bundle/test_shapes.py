@@ -6,7 +6,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from helpers.networks_made import graph_of, made
-from spinescore.runtime.bundle.networkcheck.costs import costs_of
+from spinescore.runtime.bundle.networkcheck.costs import TooCostly, costs_of
 
 IMAGE = (2, 4, 8, 6)
 LIMITS = (1 << 40, 1 << 60)
@@ -28,6 +28,12 @@ CASES = [
     ("Conv", {"auto_pad": "VALID", "strides": [3, 2]}, [weights(5, 4, 3, 3)], 17),
     ("ConvTranspose", {"strides": [2, 3], "pads": [1, 0, 0, 1], "output_padding": [1, 0]}, [weights(4, 5, 3, 2)], 17),
     ("ConvTranspose", {"strides": [2, 2], "auto_pad": "SAME_LOWER", "group": 2}, [weights(4, 5, 3, 3)], 17),
+    (
+        "ConvTranspose",
+        {"strides": [3, 3], "auto_pad": "SAME_LOWER", "output_padding": [1, 1]},
+        [weights(4, 5, 1, 4)],
+        17,
+    ),
     ("ConvTranspose", {"output_shape": [17, 13], "strides": [2, 2]}, [weights(4, 5, 3, 3)], 17),
     ("MaxPool", {"kernel_shape": [3, 2], "strides": [2, 2], "pads": [1, 0, 1, 0]}, [], 17),
     ("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}, [], 17),
@@ -52,6 +58,8 @@ CASES = [
     ("Split", {"axis": 1, "split": [3, 1]}, [], 11),
     ("Slice", {}, [ints(1, -2), ints(7, 2**62), ints(2, 3)], 17),
     ("Slice", {}, [ints(-1), ints(-(2**62)), ints(2), ints(-2)], 17),
+    ("Slice", {}, [ints(-(2**62), -5), ints(-(2**62), -7), ints(2, 1), ints(-1, -3)], 17),
+    ("Slice", {}, [ints(9, -2), ints(2**31 - 1, 2**63 - 1), ints(2, 3), ints(-1, -2)], 17),
     ("Slice", {"axes": [1, 3], "starts": [1, 0], "ends": [3, -1]}, [], 9),
     ("Gather", {"axis": 2}, [ints(0, 3, 3)], 17),
     ("Gather", {"axis": -1}, [np.array(2, np.int64)], 17),
@@ -105,6 +113,18 @@ def test_shapes_are_those_of_onnx_runtime(operator, attributes, inputs, opset, t
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     made_here = session.run(None, {"image": np.ones(IMAGE, np.float32)})
     assert told(model, tmp_path) == [found.shape for found in made_here]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"kernel_shape": [5, 1], "dilations": [2, 1], "strides": [3, 3]}, "a window that is larger than its 8 places"),
+        ({"kernel_shape": [5, 1], "dilations": [2, 1], "auto_pad": "SAME_UPPER"}, "dilations are not known here"),
+    ],
+)
+def test_pools_whose_size_differs_between_engines_are_refused(attributes, message, tmp_path):
+    with pytest.raises(TooCostly, match=message):
+        told(model_of("MaxPool", attributes, [], 17), tmp_path)
 
 
 def sized(*nodes, tensors=(), opset=17):
