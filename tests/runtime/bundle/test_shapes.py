@@ -180,7 +180,13 @@ ARITHMETIC = {
     "filled": [node("ConstantOfShape", ["two"], ["s"], value=tensor("v", np.array([3], np.int64)))],
     "expanded": [node("Expand", ["seven", "two"], ["e"]), node("Reshape", ["e", "minus_one"], ["s"])],
 }
+HUGE = {
+    "quotient": [node("Div", ["seven", "least"], ["s"])],
+    "sum": [node("Add", ["seven", "least"], ["s"])],
+    "product": [node("Concat", ["most", "most", "most"], ["c"], axis=0), node("ReduceProd", ["c"], ["s"])],
+}
 KNOWN = {
+    "least": ints(-(2**63)), "most": ints(2**31),
     "seven": ints(7), "minus": ints(-2), "zero": np.array(0), "first": ints(0), "two": ints(2), "one": np.array(1),
     "half": np.float32([0.5]), "scalar": np.array(3), "minus_one": ints(-1),
 }  # fmt: skip
@@ -192,3 +198,10 @@ def test_sizes_are_computed_as_onnx_runtime_does(name, tmp_path):
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     made_here = session.run(None, {"image": np.ones(IMAGE, np.float32)})
     assert told(model, tmp_path) == [found.shape for found in made_here]
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_numbers_that_overflow_are_no_sizes(name, tmp_path):
+    model = sized(*HUGE[name], tensors=[tensor(key, value) for key, value in KNOWN.items()])
+    with pytest.raises(TooCostly, match=r"cannot be told before it runs|product is too large"):
+        told(model, tmp_path)
