@@ -183,10 +183,10 @@ ARITHMETIC = {
 HUGE = {
     "quotient": [node("Div", ["seven", "least"], ["s"])],
     "sum": [node("Add", ["seven", "least"], ["s"])],
-    "product": [node("Concat", ["most", "most", "most"], ["c"], axis=0), node("ReduceProd", ["c"], ["s"])],
+    "product": [node("Concat", ["most", "seven"], ["c"], axis=0), node("ReduceProd", ["c"], ["s"])],
 }
 KNOWN = {
-    "least": ints(-(2**63)), "most": ints(2**31),
+    "least": ints(-(2**63)), "most": ints(2**31 - 1),
     "seven": ints(7), "minus": ints(-2), "zero": np.array(0), "first": ints(0), "two": ints(2), "one": np.array(1),
     "half": np.float32([0.5]), "scalar": np.array(3), "minus_one": ints(-1),
 }  # fmt: skip
