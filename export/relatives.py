@@ -30,6 +30,10 @@ _CHANGED: _Signs = (
         r"parametrizations\.|weight_(g|v|u|orig)$",
         "has weight or spectral norm; remove it from every layer before saving",
     ),
+    (
+        r"\._(orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)\.",
+        "has parts in a wrapper (torch.compile, FSDP, ..); take the wrapper's word out of the names before saving",
+    ),
     (r"lora_[AB]", "has LoRA layers; merge them into the weights before saving"),
     (
         r"fake_quant|activation_post_process|_packed_params|\.zero_point$",

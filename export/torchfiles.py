@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from spinescore.export.pickle_names import StorageRef, Stub, TensorRef, refusal
 from spinescore.export.pickles import MAX_STEPS, PickleMachine
 from spinescore.export.untrusted import Zip, array_from, as_float32, check_shape, is_kernel
-from spinescore.export.weight_sets import Entry, Loader, Tensors
+from spinescore.export.weight_sets import Entry, Loader, Tensors, of_training
 from spinescore.runtime.errors import CheckpointError
 
 __all__ = ["LEGACY_MAGIC", "is_torch", "read_legacy", "read_zip"]
@@ -132,7 +132,7 @@ def _entries(root: object) -> list[Entry]:
                 raise CheckpointError(f"the file has more than {_MAX_ENTRIES} tensors; {_SAVE}")
         elif isinstance(value, Stub) and re.search("^$|model|net|state|ema", name):
             objects.setdefault(name, value.made_by)
-    if entries:
+    if entries and not (objects and all(of_training(entry.container) for entry in entries.values())):
         return list(entries.values())
     if isinstance(root, Stub) and root.called:
         raise refusal(root.made_by)

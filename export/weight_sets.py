@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from spinescore.runtime.errors import CheckpointError
 
-__all__ = ["Architecture", "Chosen", "Entry", "Loader", "Tensors", "choose_weights"]
+__all__ = ["Architecture", "Chosen", "Entry", "Loader", "Tensors", "choose_weights", "of_training"]
 
 Architecture = Literal["hrnet", "resnet"]
 Tensors = dict[str, NDArray[np.float32]]
@@ -142,7 +142,23 @@ def choose_weights(
             f"network. If it does not use them, name its weights: FILE:{chosen.key}. If it does (a second head, a "
             "layer in front or behind), export it to ONNX and give that file"
         )
+    if not key and (unnamed := _copy_without_names(chosen, entries)):
+        raise CheckpointError(
+            f"beside the weights under {chosen.key or _TOP!r} stands a list of the same shapes without names, "
+            f"{unnamed!r}; probably their average (EMA). If the average was evaluated, copy it into the model and save "
+            f"model.state_dict(); else name the weights: FILE:{chosen.key or _TOP}"
+        )
     return Chosen(load(chosen.entries), chosen.key, tuple(_notes(chosen, pool, entries)))
+
+
+def _copy_without_names(chosen: _Set, entries: Iterable[Entry]) -> str:
+    """Return the list, if there is one, with a tensor for each tensor of the network, or for each that is trained."""
+    lists: dict[str, list[tuple[int, ...] | None]] = {}
+    for entry in (entry for entry in entries if entry.name.isdecimal()):
+        lists.setdefault(entry.container, []).append(entry.shape)
+    floats = {name: entry.shape for name, entry in chosen.entries.items() if entry.floats}
+    sets = [list(floats.values()), [shape for name, shape in floats.items() if "running_" not in name]]
+    return next((container for container, shapes in lists.items() if shapes in sets), "")
 
 
 def _anchored(entries: Sequence[Entry], key: str) -> list[_Set]:
@@ -162,7 +178,7 @@ def _set_at(at: str, container: str, entries: Sequence[Entry], key: str) -> _Set
     openmmlab = False
     if f".{at}".endswith(".backbone"):
         outer = at[: -len("backbone")].rstrip(".")
-        around = near if _within(at, container) else [e for e in entries if not _of_training(e.container)]
+        around = near if _within(at, container) else [e for e in entries if not of_training(e.container)]
         renamed = {_official(name) for name in _under(outer, around)}
         openmmlab = any(name.startswith(("final_layer.", "fc.")) for name in renamed)
         at, near = (outer, around) if openmmlab else (at, near)
@@ -198,7 +214,7 @@ def _by_container(entries: Sequence[Entry], key: str) -> list[_Set]:
     groups: dict[str, dict[str, Entry]] = {}
     for entry in entries:
         groups.setdefault(entry.container, {})[entry.name] = entry
-    kept = {name: group for name, group in groups.items() if not _of_training(name)} or groups
+    kept = {name: group for name, group in groups.items() if not of_training(name)} or groups
     weights = {name: group for name, group in kept.items() if any(map(_is_kernel, group.values()))}
     floats = {name: group for name, group in kept.items() if any(entry.floats for entry in group.values())}
     return [_Set(name, name, _without_module(group)) for name, group in (weights or floats or kept).items()]
@@ -208,7 +224,8 @@ def _is_kernel(entry: Entry) -> bool:
     return entry.floats and entry.shape is not None and len(entry.shape) > 1
 
 
-def _of_training(container: str) -> bool:
+def of_training(container: str) -> bool:
+    """Return whether a container belongs to the training alone, as an optimizer's state."""
     return _TRAINING.search(container.split(".")[0]) is not None
 
 
@@ -230,7 +247,7 @@ def _notes(chosen: _Set, pool: Sequence[_Set], entries: Sequence[Entry]) -> Iter
         yield f"the weights under {_listed(same)} are the same as those under {chosen.key!r}, which were taken"
     taken = {chosen.key, *(one.container for one in pool)}
     others = [name for name in _containers(filter(_is_kernel, entries)) if name not in taken]
-    others = [name for name in others if not _within(f"{name}.", chosen.key) and not _of_training(name)]
+    others = [name for name in others if not _within(f"{name}.", chosen.key) and not of_training(name)]
     if others:
         yield f"the weights under {chosen.key!r} were taken; other tensors stand under {_listed(others)}"
 

@@ -68,6 +68,16 @@ class GoldenNetwork:
         pictures = {1.0: self.pictures, **self.scaled}
         return {scaled_name(self.name, scale): normalised(grey[part], self.input) for scale, grey in pictures.items()}
 
+    def checked(self, outputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return this network's output among `outputs`. Raises `BundleError` if the golden ones have another shape."""
+        output = outputs[self.name]
+        if output.shape[1:] != self.expected.shape[1:]:
+            raise BundleError(
+                f"The {self.name} gives {output.shape[1:]} for a picture, the golden inputs hold "
+                f"{self.expected.shape[1:]}; export the bundle again."
+            )
+        return output
+
 
 def has_golden(bundle: Bundle) -> bool:
     """Whether the bundle has golden inputs for both kinds of networks."""
@@ -128,7 +138,11 @@ def _localizer(bundle: Bundle, arrays: _Arrays, role: str, files: Files, one_stu
             raise arrays.fault(f"image_{role} has {stored} pictures, and {number} at scale {scale:g}")
         scaled[scale] = greys[chosen]
     expected = arrays.expected(role, other, stored, count)
-    if regions.shape != (stored,) or not set(regions.tolist()) <= set(range(len(REGIONS))):
+    if (
+        regions.shape != (stored,)
+        or regions.dtype.kind not in "iu"
+        or not set(regions.tolist()) <= set(range(len(REGIONS)))
+    ):
         raise arrays.fault(f"region_{role} does not name a region for each of {stored} pictures")
     return GoldenNetwork(
         "localizer", role, files, localizer.input, pictures[chosen], expected[chosen], regions[chosen], batch, stored,
@@ -158,8 +172,10 @@ class _Arrays:
     def expected(self, role: str, stem: str, stored: int, count: int | None) -> NDArray[np.float32]:
         """Return the outputs for the first `count` pictures."""
         expected, outputs = self.rows(f"expected_{stem}", count)
-        if outputs != stored:
-            raise self.fault(f"image_{role} has {stored} pictures, expected_{stem} {outputs} outputs")
+        if outputs != stored or expected.dtype.kind != "f":
+            raise self.fault(
+                f"image_{role} has {stored} pictures, expected_{stem} {outputs} outputs of {expected.dtype}"
+            )
         return expected.astype(np.float32)
 
     def rows(self, name: str, count: int | None = None) -> tuple[NDArray[Any], int]:

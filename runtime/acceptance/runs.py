@@ -127,10 +127,5 @@ def _keep(
     networks: Sequence[GoldenNetwork],
 ) -> None:
     for network in networks:
-        output = results[network.name]
-        if output.shape[1:] != network.expected.shape[1:]:
-            raise BundleError(
-                f"The {network.name} gives {output.shape[1:]} for a picture, the golden inputs hold "
-                f"{network.expected.shape[1:]}; export the bundle again."
-            )
+        output = network.checked(results)
         outputs.setdefault(network.name, np.zeros(network.expected.shape, np.float32))[rows[network.name]] = output

@@ -56,7 +56,8 @@ class SelfTest:
     def run(self, pipeline: Pipeline, boundary: Boundary | None = None) -> tuple[list[str], dict[str, float]]:
         """Run it; return what is beyond the tolerances, in words, and the milliseconds of localizer and grader.
 
-        Raises `EngineError` if a network fails, and what `boundary` raises.
+        Raises `EngineError` if a network fails, `BundleError` if the golden outputs have another shape, and what
+        `boundary` raises.
         """
         images: dict[str, NDArray[np.float32]] = {}
         for network in (*self.localizers, *self.graders):
@@ -65,14 +66,14 @@ class SelfTest:
         return self.faults(outputs), took_ms
 
     def faults(self, outputs: Outputs) -> list[str]:
-        """Return what is beyond the tolerances, in words; `outputs` are by network."""
+        """Return what is beyond the tolerances, in words; `outputs` are by network. Raises `BundleError`."""
         return [*self._localizer_faults(outputs), *self._grader_faults(outputs)]
 
     def _localizer_faults(self, outputs: Outputs) -> list[str]:
         bounds = self.bundle.manifest.bounds
         far, allowed, difference = 0, 0, 0.0
         for network in self.localizers:
-            output = outputs[network.name]
+            output = network.checked(outputs)
             difference = max(difference, difference_of_range(network.expected, output))
             shifts = point_shifts(network.expected, output, self.bundle.manifest.localizer, network.regions)
             far += int((~(shifts <= bounds.p99_shift_px)).sum())
@@ -88,7 +89,7 @@ class SelfTest:
         for network in self.graders:
             rows = _rows(network)
             whole = network.expected.copy()
-            whole[rows] = outputs[network.name]
+            whole[rows] = network.checked(outputs)
             difference = max(difference, difference_of_range(network.expected, whole))
             expected[network.role], actual[network.role] = network.expected[rows], outputs[network.name]
         grades = compare_grades(expected, actual, self.bundle.manifest.grader)

@@ -119,6 +119,9 @@ def test_an_object_in_the_place_of_the_network_is_named(tmp_path: Path) -> None:
     root = b"\x80\x02}X\x04\0\0\0argscyacs\nNode\n)\x81sX\x05\0\0\0modelcnets\nHRNet\n)\x81s."
     with pytest.raises(CheckpointError, match=r"under 'model' a whole object \(nets\.HRNet\)"):
         read_checkpoint(save(tmp_path, torch_zip(root)))
+    trained = root[:-1] + b"X\x09\0\0\0optimizer" + tensor_pickle()[2:-1] + b"s."
+    with pytest.raises(CheckpointError, match=r"under 'model' a whole object \(nets\.HRNet\)"):
+        read_checkpoint(save(tmp_path, torch_zip(trained, {"0": SIX.tobytes()})))
 
 
 def test_exported_programs_get_the_line_that_converts_them(tmp_path: Path) -> None:

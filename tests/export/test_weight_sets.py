@@ -147,6 +147,17 @@ def test_a_second_set_deeper_in_the_file_is_found(second, key, hrnet, save):
     assert_same(read_checkpoint(path, key).tensors, raised(hrnet))
 
 
+@pytest.mark.parametrize("beside", ["ema", "optimizer_states"])
+@pytest.mark.parametrize("left_out", ["running_", "nothing"])
+def test_an_average_without_names_is_refused_until_the_network_is_named(beside, left_out, hrnet, save):
+    average = [value + 1 for name, value in hrnet.items() if left_out not in name]
+    filled = {"shadow_params": average} if beside == "ema" else [{"ema": average, "state": {}}]
+    path = save({"model": hrnet, beside: filled})
+    with pytest.raises(CheckpointError, match=r"beside the weights under 'model' stands a list .*EMA.*FILE:model"):
+        read_checkpoint(path)
+    assert_same(read_checkpoint(path, "model").tensors, hrnet)
+
+
 def test_two_sets_in_one_dictionary(hrnet, save):
     root = {**behind("student.", hrnet), **behind("teacher.", raised(hrnet))}
     path = save(root)
@@ -326,6 +337,7 @@ RELATIVES = {
     "norm in head": (lambda r: {**r, "fc.1.running_mean": ones(8), "fc.1.running_var": ones(8)}, "batch normalisation"),
     "two poolings": (lambda r: {**r, "fc.weight": ones(8, 128)}, "two kinds of pooling"),
     "pruned": (lambda r: {**r, "conv1.weight_mask": ones(2, 3, 7, 7)}, "prune.remove"),
+    "wrapped": (lambda r: {n.replace("layer1.", "layer1._orig_mod."): v for n, v in r.items()}, "parts in a wrapper"),
     "quantised": (lambda r: {**r, "conv1.weight_fake_quant.scale": ones(1)}, "quantised"),
     "pose": (lambda r: {**r, "deconv_layers.0.weight": ones(2, 2, 4, 4)}, "gives heatmaps, no grades"),
 }

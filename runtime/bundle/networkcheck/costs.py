@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from spinescore.runtime.bundle.networkcheck.graph import Graph, Node, Tensor
 from spinescore.runtime.bundle.networkcheck.inputs import Shape
-from spinescore.runtime.bundle.networkcheck.layers import LAYERS, multiplications
+from spinescore.runtime.bundle.networkcheck.layers import LAYERS, multiplications, scratch
 from spinescore.runtime.bundle.networkcheck.layout import LAYOUTS
 from spinescore.runtime.bundle.networkcheck.values import values_of
 
@@ -70,14 +70,15 @@ def costs_of(graph: Graph, image: Shape, most_bytes: int, most_work: int) -> Cos
     held, peak, work = held + _bytes(image), held, 0
     for node in graph.nodes:
         inputs = [results[name] if name else None for name in _checked_inputs(node, results)]
-        shapes, values = _outputs(node, inputs, graph.opset)
+        shapes, values, within = _outputs(node, inputs, graph.opset)
         added = sum(map(_bytes, shapes))
         steps = multiplications(node, inputs, shapes)
         held, work = held + added, work + steps
-        if held > most_bytes:
+        peak = max(peak, held + within)
+        if peak > most_bytes:
             raise TooCostly(
-                f"{_named(node)} makes {' and '.join(map(str, shapes))}, {_shown(added)}; with what is held beside it "
-                f"that is {_shown(held)}"
+                f"{_named(node)} makes {' and '.join(map(str, shapes))}, {_shown(added + within)}; with what is held "
+                f"beside it that is {_shown(peak)}"
             )
         if work > most_work:
             raise TooCostly(f"{_named(node)} takes {steps:.2g} multiplications, with those before it {work:.2g}")
@@ -86,7 +87,6 @@ def costs_of(graph: Graph, image: Shape, most_bytes: int, most_work: int) -> Cos
             if name in results:
                 raise TooCostly(f"{_named(node)} gives {name!r}, which there is already")
             results[name] = Tensor(shape, values, constant)
-        peak = max(peak, held)
         held -= _freed(node, results, uses)
     missing = [name for name in graph.outputs if name not in results]
     if missing or not graph.outputs:
@@ -106,12 +106,12 @@ def _checked_inputs(node: Node, results: dict[str, Tensor]) -> tuple[str, ...]:
     return node.inputs
 
 
-def _outputs(node: Node, inputs: list[Tensor | None], opset: int) -> tuple[list[Shape], NDArray[Any] | None]:
-    """Return the shapes of a node's outputs, and the values of a small one if they are known."""
+def _outputs(node: Node, inputs: list[Tensor | None], opset: int) -> tuple[list[Shape], NDArray[Any] | None, int]:
+    """Return the shapes of a node's outputs, the values of a small one if they are known, and the bytes it works in."""
     try:
         shapes = _RULES[node.operator](node, inputs, opset)
         if all(size >= 0 for shape in shapes for size in shape):
-            return shapes, values_of(node, inputs, shapes)
+            return shapes, values_of(node, inputs, shapes), scratch(node, inputs) * _BYTES
     except (ArithmeticError, IndexError, TypeError, ValueError) as error:
         raise TooCostly(f"{_named(node)} is not understood: {error}") from error
     raise TooCostly(f"{_named(node)} makes {' and '.join(map(str, shapes))}")

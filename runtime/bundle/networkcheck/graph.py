@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from spinescore.runtime.bundle.networkcheck.wire import LENGTH_DELIMITED, VARINT, length_fields, varint, wire_fields
 
-__all__ = ["FEW_VALUES", "Graph", "Node", "Tensor", "read_graph"]
+__all__ = ["FEW_VALUES", "TEXT", "Graph", "Node", "Tensor", "read_graph"]
 
 FEW_VALUES = 1024  # elements of a tensor whose values may be sizes; larger ones are weights
 
@@ -27,6 +27,7 @@ _ORT_FORMAT = b"ORTM"  # at byte 4 of ONNX Runtime's own format, which it also a
 # NumPy types of raw data by the element type's number in onnx.proto. Other types are read without values.
 _KINDS = {1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8", 12: "<u4",
           13: "<u8"}  # fmt: skip
+TEXT = 8  # the element type of texts, of which one can be of any size
 _FLOATS, _DOUBLES = 4, 10  # fields of a tensor with packed numbers
 _INTEGERS = (5, 7, 11)
 
@@ -193,14 +194,14 @@ def _tensor(data: mmap, start: int, end: int) -> tuple[str, Tensor]:
     if min(shape, default=0) < 0:
         raise ValueError("a tensor has a negative size")
     name = _texts(data, start, end, 8).get(8, "")
+    kind, raw, outside = _number(data, start, end, 2) % 2**32, None, False
+    if kind == TEXT:
+        raise ValueError("a tensor of texts")
     if prod(shape) > FEW_VALUES:
         return name, Tensor(shape)
-    kind, raw, outside = 0, None, False
     for number, form, first, last in wire_fields(data, start, end):
         if form == LENGTH_DELIMITED and number == 9:
             raw = bytes(data[first:last]) if last - first <= FEW_VALUES * 8 else None
-        elif form == VARINT and number == 2:
-            kind = varint(data, first)[0]
         outside |= number in (13, 14)
     if kind not in _KINDS or outside:
         return name, Tensor(shape)

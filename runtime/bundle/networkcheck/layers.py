@@ -8,7 +8,7 @@ from math import prod
 from spinescore.runtime.bundle.networkcheck.graph import Node
 from spinescore.runtime.bundle.networkcheck.inputs import Inputs, Rule, Shape, broadcast, first_shape
 
-__all__ = ["LAYERS", "multiplications"]
+__all__ = ["LAYERS", "multiplications", "scratch"]
 
 
 def _convolution(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
@@ -25,14 +25,14 @@ def _transposed_convolution(node: Node, inputs: Inputs, opset: int) -> list[Shap
     sizes, kernel, count = image[2:], weights[2:], len(image) - 2
     strides, dilations = _per_axis(node, "strides", count, 1), _per_axis(node, "dilations", count, 1)
     pads, extra = _per_axis(node, "pads", 2 * count, 0), _per_axis(node, "output_padding", count, 0)
+    padding = node.text("auto_pad", "NOTSET")
     spread = node.integers("output_shape")
-    if spread is None and node.text("auto_pad", "NOTSET").startswith("SAME"):
-        spread = [size * stride for size, stride in zip(sizes, strides, strict=True)]
     if spread is None:
-        spread = [
-            strides[n] * (sizes[n] - 1) + extra[n] + (kernel[n] - 1) * dilations[n] + 1 - pads[n] - pads[n + count]
-            for n in range(count)
-        ]
+        full = [strides[n] * (sizes[n] - 1) + extra[n] + (kernel[n] - 1) * dilations[n] + 1 for n in range(count)]
+        if padding.startswith("SAME"):
+            spread = [min(full[n], sizes[n] * strides[n]) for n in range(count)]
+        else:
+            spread = [full[n] - pads[n] - pads[n + count] for n in range(count)]
     return [(image[0], weights[1] * node.integer("group", 1), *spread[-count:])]
 
 
@@ -40,6 +40,8 @@ def _pool(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
     image, kernel = first_shape(inputs), node.integers("kernel_shape") or []
     if not 3 <= len(image) <= 4 or len(kernel) != len(image) - 2:
         raise ValueError(f"a pool of {image} with {kernel}")
+    if node.text("auto_pad", "NOTSET").startswith("SAME") and set(node.integers("dilations") or ()) - {1}:
+        raise ValueError("dilations are not known here beside SAME padding")  # engines differ in the size
     return [(*image[:2], *_windows(node, image[2:], kernel))] * len(node.outputs)
 
 
@@ -57,6 +59,8 @@ def _windows(node: Node, sizes: Sequence[int], kernel: Sequence[int]) -> list[in
     for axis in range(count):
         padded = sizes[axis] + (0 if padding == "VALID" else pads[axis] + pads[axis + count])
         room = padded - dilations[axis] * (kernel[axis] - 1) - 1
+        if room < 0:  # engines round the number of places in different ways
+            raise ValueError(f"a window that is larger than its {padded} places")
         count_here = (-(-room // strides[axis]) if ends else room // strides[axis]) + 1
         if ends and (count_here - 1) * strides[axis] >= sizes[axis] + pads[axis]:
             count_here -= 1  # a window that begins after the picture does not count
@@ -104,6 +108,16 @@ def multiplications(node: Node, inputs: Inputs, outputs: Sequence[Shape]) -> int
     if node.operator == "MatMul":
         return moved + prod(outputs[0]) * first_shape(inputs)[-1]
     return moved
+
+
+def scratch(node: Node, inputs: Inputs) -> int:
+    """Return the elements that ONNX Runtime holds while it runs a node, beside its inputs and outputs."""
+    if node.operator == "ConvTranspose":  # the product of picture and weights, before it is added up in the output
+        return prod(first_shape(inputs)[2:]) * prod(first_shape(inputs, 1)[1:])
+    if node.operator == "LRN":  # the squares of one picture, with channels of zeros around them
+        _, channels, *sizes = first_shape(inputs)
+        return (channels + node.integer("size", 1)) * prod(sizes)
+    return 0
 
 
 LAYERS: Mapping[str, Rule] = {

@@ -11,7 +11,7 @@ from math import ceil, floor, prod
 
 import numpy as np
 
-from spinescore.runtime.bundle.networkcheck.graph import Node, Tensor
+from spinescore.runtime.bundle.networkcheck.graph import TEXT, Node, Tensor
 from spinescore.runtime.bundle.networkcheck.inputs import (
     Inputs,
     Rule,
@@ -27,10 +27,17 @@ from spinescore.runtime.bundle.networkcheck.inputs import (
 __all__ = ["LAYOUTS", "constant_of", "shape_part", "slices"]
 
 _MOST_DIMENSIONS = 16
+_LARGEST = (2**31 - 1, 2**63 - 1)
 
 
 def _same(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
     return [first_shape(inputs)] * len(node.outputs)
+
+
+def _cast(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
+    if node.integer("to", 1) % 2**32 == TEXT:
+        raise ValueError("it makes texts")
+    return [first_shape(inputs)]
 
 
 def _elementwise(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
@@ -105,7 +112,10 @@ def slices(node: Node, inputs: Inputs) -> list[slice]:
     steps = integers(node, inputs, "steps", 4) or [1] * len(starts)
     parts = [slice(None)] * len(shape)
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-        parts[axis] = slice(start, end, step)
+        if step < 0:  # ONNX begins within the tensor, Python before it; and ONNX Runtime reads the largest end as none
+            parts[axis] = slice(max(start, -shape[axis]), None if end in _LARGEST else end, step)
+        else:
+            parts[axis] = slice(start, end, step)
     return parts
 
 
@@ -224,26 +234,29 @@ def constant_of(node: Node) -> Tensor:
     ((name, value),) = node.attributes.items()
     if isinstance(value, Tensor):
         return value
-    kind = np.int64 if name.startswith("value_int") else np.float32
-    values = np.array(value if name in ("value_int", "value_ints", "value_float", "value_floats") else (), kind)
+    if name not in ("value_int", "value_ints", "value_float", "value_floats"):
+        raise ValueError(f"a constant with {name}")
+    values = np.array(value, np.int64 if name.startswith("value_int") else np.float32)
     return Tensor(values.shape, values)
 
 
 _SAME = (
-    "Abs BatchNormalization Cast Ceil Celu Clip DequantizeLinear Dropout Elu Erf Exp Floor Gelu GroupNormalization "
+    "Abs BatchNormalization Ceil Celu Clip DequantizeLinear Dropout Elu Erf Exp Floor Gelu GroupNormalization "
     "HardSigmoid HardSwish Identity InstanceNormalization LayerNormalization LeakyRelu Log LogSoftmax LpNormalization "
-    "LRN Mish Neg Not PRelu QuantizeLinear Reciprocal Relu Round Selu Sigmoid Sign Softmax Softplus Softsign Sqrt "
+    "LRN Mish Neg Not QuantizeLinear Reciprocal Relu Round Selu Sigmoid Sign Softmax Softplus Softsign Sqrt "
     "Swish Tanh ThresholdedRelu"
 )
-_ELEMENTWISE = "Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod Mul Or Pow Sub Sum Where Xor"
+_ELEMENTWISE = (
+    "Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod Mul Or PRelu Pow Sub Sum Where Xor"
+)
 _REDUCE = "L1 L2 LogSum LogSumExp Max Mean Min Prod Sum SumSquare"
 
 LAYOUTS: Mapping[str, Rule] = {
     **dict.fromkeys(_SAME.split(), _same),
     **dict.fromkeys(_ELEMENTWISE.split(), _elementwise),
     **{f"Reduce{name}": _reduce for name in _REDUCE.split()},
-    "Concat": _concat, "Constant": _constant, "ConstantOfShape": _filled, "DepthToSpace": _blocks, "Expand": _expand,
-    "Flatten": _flatten, "Gather": _gather, "Pad": _pad, "Range": _range, "Reshape": _reshape, "Resize": _resize,
-    "Shape": _shape, "Size": _scalar, "Slice": _slice, "SpaceToDepth": _blocks, "Split": _split, "Squeeze": _squeeze,
-    "Tile": _tile, "Transpose": _transpose, "Unsqueeze": _unsqueeze, "Upsample": _resize,
+    "Cast": _cast, "Concat": _concat, "Constant": _constant, "ConstantOfShape": _filled, "DepthToSpace": _blocks,
+    "Expand": _expand, "Flatten": _flatten, "Gather": _gather, "Pad": _pad, "Range": _range, "Reshape": _reshape,
+    "Resize": _resize, "Shape": _shape, "Size": _scalar, "Slice": _slice, "SpaceToDepth": _blocks, "Split": _split,
+    "Squeeze": _squeeze, "Tile": _tile, "Transpose": _transpose, "Unsqueeze": _unsqueeze, "Upsample": _resize,
 }  # fmt: skip

@@ -53,6 +53,8 @@ def with_entry(bundle, name: str = "", data: bytes = b"", method: int = zipfile.
         ("image_both", header("()"), "plain numbers in C order"),
         ("image_both", b"no array", "no golden file"),
         ("region_both", header("(3,)") + bytes((0, 1, 7)), "does not name a region for each of 3 pictures"),
+        ("region_both", header("(3,)", "|b1") + bytes(3), "does not name a region for each of 3 pictures"),
+        ("expected_both", header("(3, 1)", "|S4") + b"0.25" * 3, "has 3 pictures, expected_both 3 outputs of"),
         ("region_both", header("(2,)") + bytes(2), "does not name a region for each of 3 pictures"),
         (
             "expected_both",

@@ -22,7 +22,7 @@ import pytest
 from helpers.golden_bundle import write_golden_bundle
 from helpers.scoring import CERVICAL, LUMBAR
 from helpers.tiny import write_bundle
-from spinescore.runtime import EngineError, Scorer, SelfTestError, cli
+from spinescore.runtime import BundleError, EngineError, Scorer, SelfTestError, cli
 from spinescore.runtime.acceptance import find_records, write_record
 from spinescore.runtime.acceptance.golden import golden_grader, golden_localizers
 from spinescore.runtime.acceptance.repeats import Repeats, check_repeats
@@ -290,6 +290,15 @@ def test_what_may_differ_by_the_tolerances_of_all_golden_inputs(tmp_path):
     assert faults(flipped, grade_flips=1 / 24) == []  # one of the 24 golden corners may flip, here as elsewhere
     assert faults(flipped, grade_flips=0.9 / 24) == ["1 of 24 grades flip, at most 0 may"]
     assert faults(flipped, grade_flips=1.0, logit_difference=0.01)[0].startswith("logit difference")
+
+
+def test_golden_outputs_of_another_shape_are_the_bundles_fault(tmp_path):
+    test = SelfTest.of(Bundle.open(write_golden_bundle(tmp_path / "b", "none")))
+    networks = (*test.localizers, *test.graders)
+    outputs = {network.name: network.expected[: network.batch] for network in networks}
+    for name in outputs:
+        with pytest.raises(BundleError, match=f"The {name} gives .* for a picture, the golden inputs hold"):
+            test.faults({**outputs, name: outputs[name][..., :-1]})
 
 
 def test_only_what_stands_for_one_study_is_read(tmp_path):

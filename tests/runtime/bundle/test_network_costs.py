@@ -50,18 +50,27 @@ HUGE = {
         [node("Reshape", ["image", "s"], outputs=["r"]), node("Add", ["r", "w"])],
         [ints("s", -1, 1), tensor("w", np.zeros((1, 2**22), np.float32))],
     ),
+    "PRelu": (
+        [node("Reshape", ["image", "s"], outputs=["r"]), node("PRelu", ["r", "w"])],
+        [ints("s", -1, 1), tensor("w", np.zeros((1, 2**22), np.float32))],
+    ),
     "Conv": ([node("Conv", ["image", "w"], pads=[2**16] * 4)], [tensor("w", np.zeros((1, 4, 1, 1), np.float32))]),
     "ConvTranspose": (
         [node("ConvTranspose", ["image", "w"], strides=[2**14, 2**14])],
         [tensor("w", np.zeros((4, 1, 1, 1), np.float32))],
     ),
+    "ConvTranspose with a small output": (
+        [node("ConstantOfShape", ["s"], outputs=["w"]), node("ConvTranspose", ["image", "w"], pads=[1200] * 4)],
+        [ints("s", 4, 1, 2400, 2400)],
+    ),
+    "LRN": ([node("LRN", ["image"], size=2**24 + 1)], []),
     "MaxPool": ([node("MaxPool", ["image"], kernel_shape=[2**17] * 2, pads=[2**17 - 1] * 4)], []),
 }
 
 
-@pytest.mark.parametrize("operator", HUGE)
-def test_a_node_that_makes_too_much_is_named(operator, tmp_path):
-    nodes, tensors = HUGE[operator]
+@pytest.mark.parametrize("name", HUGE)
+def test_a_node_that_makes_too_much_is_named(name, tmp_path):
+    (nodes, tensors), operator = HUGE[name], name.split()[0]
     with pytest.raises(TooCostly, match=rf"node 'my {operator}' \({operator}\) makes \(.*GiB"):
         costs_of(graph_of(made(nodes, tensors), tmp_path), IMAGE, GIB, 10**13)
 
@@ -82,6 +91,22 @@ UNTOLD = {
 def test_operators_whose_costs_are_not_known_are_refused(name, tmp_path):
     with pytest.raises(TooCostly, match="is not an operator whose costs are known"):
         costs_of(graph_of(made([UNTOLD[name]]), tmp_path), IMAGE, GIB, 10**13)
+
+
+TEXTS = {
+    "tensor": ([node("Tile", ["t", "s"])], [helper.make_tensor("t", TensorProto.STRING, [1], [b"long"])]),
+    "many": ([node("Tile", ["t", "s"])], [helper.make_tensor("t", TensorProto.STRING, [2000], [b"long"] * 2000)]),
+    "cast": ([node("Cast", ["image"], outputs=["t"], to=TensorProto.STRING), node("Tile", ["t", "s"])], []),
+    "constant": ([node("Constant", [], outputs=["t"], value_string="long"), node("Tile", ["t", "s"])], []),
+    "constants": ([node("Constant", [], outputs=["t"], value_strings=["long"]), node("Tile", ["t", "s"])], []),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_texts_are_refused_as_each_can_be_of_any_size(name, tmp_path):
+    nodes, tensors = TEXTS[name]
+    with pytest.raises(ValueError, match=r"texts|value_string"):
+        costs_of(graph_of(made(nodes, [*tensors, ints("s", 1, 1, 1, 2**20)]), tmp_path), IMAGE, GIB, 10**13)
 
 
 def test_a_size_that_depends_on_the_picture_is_refused(tmp_path):

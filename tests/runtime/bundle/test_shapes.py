@@ -6,7 +6,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from helpers.networks_made import graph_of, made
-from spinescore.runtime.bundle.networkcheck.costs import costs_of
+from spinescore.runtime.bundle.networkcheck.costs import TooCostly, costs_of
 
 IMAGE = (2, 4, 8, 6)
 LIMITS = (1 << 40, 1 << 60)
@@ -28,6 +28,12 @@ CASES = [
     ("Conv", {"auto_pad": "VALID", "strides": [3, 2]}, [weights(5, 4, 3, 3)], 17),
     ("ConvTranspose", {"strides": [2, 3], "pads": [1, 0, 0, 1], "output_padding": [1, 0]}, [weights(4, 5, 3, 2)], 17),
     ("ConvTranspose", {"strides": [2, 2], "auto_pad": "SAME_LOWER", "group": 2}, [weights(4, 5, 3, 3)], 17),
+    (
+        "ConvTranspose",
+        {"strides": [3, 3], "auto_pad": "SAME_LOWER", "output_padding": [1, 1]},
+        [weights(4, 5, 1, 4)],
+        17,
+    ),
     ("ConvTranspose", {"output_shape": [17, 13], "strides": [2, 2]}, [weights(4, 5, 3, 3)], 17),
     ("MaxPool", {"kernel_shape": [3, 2], "strides": [2, 2], "pads": [1, 0, 1, 0]}, [], 17),
     ("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}, [], 17),
@@ -52,6 +58,8 @@ CASES = [
     ("Split", {"axis": 1, "split": [3, 1]}, [], 11),
     ("Slice", {}, [ints(1, -2), ints(7, 2**62), ints(2, 3)], 17),
     ("Slice", {}, [ints(-1), ints(-(2**62)), ints(2), ints(-2)], 17),
+    ("Slice", {}, [ints(-(2**62), -5), ints(-(2**62), -7), ints(2, 1), ints(-1, -3)], 17),
+    ("Slice", {}, [ints(9, -2), ints(2**31 - 1, 2**63 - 1), ints(2, 3), ints(-1, -2)], 17),
     ("Slice", {"axes": [1, 3], "starts": [1, 0], "ends": [3, -1]}, [], 9),
     ("Gather", {"axis": 2}, [ints(0, 3, 3)], 17),
     ("Gather", {"axis": -1}, [np.array(2, np.int64)], 17),
@@ -107,6 +115,18 @@ def test_shapes_are_those_of_onnx_runtime(operator, attributes, inputs, opset, t
     assert told(model, tmp_path) == [found.shape for found in made_here]
 
 
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"kernel_shape": [5, 1], "dilations": [2, 1], "strides": [3, 3]}, "a window that is larger than its 8 places"),
+        ({"kernel_shape": [5, 1], "dilations": [2, 1], "auto_pad": "SAME_UPPER"}, "dilations are not known here"),
+    ],
+)
+def test_pools_whose_size_differs_between_engines_are_refused(attributes, message, tmp_path):
+    with pytest.raises(TooCostly, match=message):
+        told(model_of("MaxPool", attributes, [], 17), tmp_path)
+
+
 def sized(*nodes, tensors=(), opset=17):
     """Return a graph with a ConstantOfShape whose shape is the nodes' result `s`."""
     return made([*nodes, helper.make_node("ConstantOfShape", ["s"], ["y"])], tensors, opset=opset)
@@ -160,7 +180,13 @@ ARITHMETIC = {
     "filled": [node("ConstantOfShape", ["two"], ["s"], value=tensor("v", np.array([3], np.int64)))],
     "expanded": [node("Expand", ["seven", "two"], ["e"]), node("Reshape", ["e", "minus_one"], ["s"])],
 }
+HUGE = {
+    "quotient": [node("Div", ["seven", "least"], ["s"])],
+    "sum": [node("Add", ["seven", "least"], ["s"])],
+    "product": [node("Concat", ["most", "seven"], ["c"], axis=0), node("ReduceProd", ["c"], ["s"])],
+}
 KNOWN = {
+    "least": ints(-(2**63)), "most": ints(2**31 - 1),
     "seven": ints(7), "minus": ints(-2), "zero": np.array(0), "first": ints(0), "two": ints(2), "one": np.array(1),
     "half": np.float32([0.5]), "scalar": np.array(3), "minus_one": ints(-1),
 }  # fmt: skip
@@ -172,3 +198,10 @@ def test_sizes_are_computed_as_onnx_runtime_does(name, tmp_path):
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     made_here = session.run(None, {"image": np.ones(IMAGE, np.float32)})
     assert told(model, tmp_path) == [found.shape for found in made_here]
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_numbers_that_overflow_are_no_sizes(name, tmp_path):
+    model = sized(*HUGE[name], tensors=[tensor(key, value) for key, value in KNOWN.items()])
+    with pytest.raises(TooCostly, match=r"cannot be told before it runs|product is too large"):
+        told(model, tmp_path)
