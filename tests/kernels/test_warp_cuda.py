@@ -55,15 +55,29 @@ def regions(draw, size, count):
     return region(angle, scale, centre, size, draw(st.booleans()), number, np.floor(centre) + away)
 
 
-@settings(max_examples=600)
-@given(data=st.data(), half=st.booleans(), margin=st.integers(1, 5))
-def test_random_sources_and_regions(kernels, data, half, margin):
+RANDOM = given(data=st.data(), half=st.booleans(), margin=st.integers(1, 5))
+
+
+def assert_random_close(kernels, data, half, margin):
     images = data.draw(st.lists(st.none() | sources(), min_size=1, max_size=3))
     spec = data.draw(specs())
     one = regions((spec.height, spec.width), len(images))
     rois = np.concatenate(data.draw(st.lists(one, min_size=1, max_size=8)))
     found = host_run.warp(kernels, images, rois, spec, half, margin)
     assert excess(found, warp(images, rois, spec), spec, 2e-5, half) <= 0
+
+
+@settings(max_examples=150)
+@RANDOM
+def test_random_sources_and_regions(kernels, data, half, margin):
+    assert_random_close(kernels, data, half, margin)
+
+
+@pytest.mark.slow
+@settings(max_examples=600)
+@RANDOM
+def test_many_random_sources_and_regions(kernels, data, half, margin):
+    assert_random_close(kernels, data, half, margin)
 
 
 def assert_close(kernels, case, half):
