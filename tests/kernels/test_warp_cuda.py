@@ -86,9 +86,11 @@ def assert_close(kernels, case, half):
 
 
 def test_largest_images(kernels):
-    for case in largest_warps(np.random.default_rng(5)):
+    """Whole images in both precisions; each kind of crop in single or half, of noise in one and of waves in the other."""
+    for number, case in enumerate(largest_warps(np.random.default_rng(5))):
         expected = warp(case.sources, case.rois, case.spec)
-        for half in (False, True):
+        precisions = (False, True) if case.name.endswith("whole") else ((number + number // 4) % 2 == 1,)
+        for half in precisions:
             found = host_run.warp(kernels, case.sources, case.rois, case.spec, half)
             assert excess(found, expected, case.spec, case.bound, half) <= 0, (case.name, half)
 
