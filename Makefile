@@ -32,6 +32,9 @@ serve-demo: $(VENV)/installed-serve-demo ## start the appliance, send it a synth
 	$(BIN)/python -m spinescore.runtime.cli serve --demo --until-idle
 	$(BIN)/python -m spinescore.runtime.cli study report 1 --config appliance-demo/appliance.toml
 
+# The children of hundreds of tests would otherwise compile the package again, each for itself.
+unexport PYTHONDONTWRITEBYTECODE
+
 # A process for each core, each with whole files, whose fixtures are costly; PYTEST_ARGS="-n 0 ..." keeps to one process.
 # pytest-xdist would begin with the files of most tests; tests/conftest.py begins with those that take longest.
 PYTEST = $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile --no-loadscope-reorder

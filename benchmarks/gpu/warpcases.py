@@ -84,7 +84,7 @@ def noise(rows: int, columns: int, dtype: DTypeLike, seed: int = 0) -> NDArray[A
 
 
 def waves(rows: int, columns: int, dtype: DTypeLike) -> NDArray[Any]:
-    y, x = np.mgrid[:rows, :columns].astype(np.float32)
+    y, x = (axis.astype(np.float32) for axis in np.ogrid[:rows, :columns])
     limits = np.iinfo(np.dtype(dtype))
     picture = 0.5 + 0.24 * np.sin(x / 7 + y / 11) + 0.24 * np.sin(y / 9 - x / 23)
     pixels: NDArray[Any] = (limits.min + picture * (limits.max - limits.min)).astype(dtype)

@@ -8,7 +8,6 @@ import random
 import jsonschema
 import numpy as np
 import pytest
-from sklearn import metrics
 
 from helpers.agreement_cases import drawn_readings
 from spinescore.benchmarks.agreement import Reading, Readings, Rules, agreement_schema, evaluate
@@ -154,6 +153,8 @@ def test_a_patient_named_at_one_visit_alone_keeps_the_change() -> None:
 
 
 def test_progression_is_two_units_within_two_years_or_so() -> None:
+    from sklearn import metrics
+
     two = with_corners(L1_superior=2)
     one_and_a_half = with_corners(L1_superior=1.5)
     cases = [

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-from sklearn import metrics
 
 from helpers.agreement_cases import KOO_TABLE_1, drawn_readings
 from spinescore.benchmarks.agreement import measures
@@ -58,7 +57,15 @@ def test_grade_figures_by_hand() -> None:
     assert figures["f1"][2] == pytest.approx(2 * (700 / 1096) * (700 / 925) / (700 / 1096 + 700 / 925))
 
 
-def test_figures_are_those_of_scikit_learn(graded) -> None:
+@pytest.fixture(scope="module")
+def metrics():
+    """Return scikit-learn's measures, which only the process that compares with them loads."""
+    from sklearn import metrics
+
+    return metrics
+
+
+def test_figures_are_those_of_scikit_learn(graded, metrics) -> None:
     reference, predicted, _ = graded
     confusion = measures.confusion_matrix(reference, predicted)
     assert (confusion == metrics.confusion_matrix(reference, predicted)).all()
@@ -74,7 +81,7 @@ def test_figures_are_those_of_scikit_learn(graded) -> None:
 
 
 @pytest.mark.parametrize("grade", range(4))
-def test_roc_is_that_of_scikit_learn(graded, grade: int) -> None:
+def test_roc_is_that_of_scikit_learn(graded, metrics, grade: int) -> None:
     """With ties, and under weights of which some are 0."""
     reference, _, probabilities = graded
     positive, score = reference == grade, probabilities[:, grade]

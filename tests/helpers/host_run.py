@@ -46,10 +46,12 @@ def place(source: Source, margin: int) -> tuple[NDArray, NDArray]:
     """The pixels as the inside of a larger array of other values, `margin` wide: (the inside, the record's pixels)."""
     rows, columns = source.pixels.shape
     rng = np.random.default_rng(rows * columns + margin)
-    around = rng.integers(0, 256, ((rows + 2) * (columns + 2 * margin) * source.pixels.itemsize,), np.uint8)
-    memory = around.view(source.pixels.dtype).reshape(rows + 2, columns + 2 * margin)
+    limits = np.iinfo(source.pixels.dtype)
+    memory = np.empty((rows + 2, columns + 2 * margin), source.pixels.dtype)
     inside = memory[1:-1, margin : margin + columns]
     inside[...] = source.pixels
+    for border in (memory[:1], memory[-1:], memory[:, :margin], memory[:, margin + columns :]):
+        border[...] = rng.integers(limits.min, limits.max, border.shape, border.dtype, endpoint=True)
     return memory, inside
 
 

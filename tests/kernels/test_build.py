@@ -9,22 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from helpers.nvcc_double import FATBIN, PTX, FakeNvcc
 from spinescore.kernels import build
 from spinescore.kernels import compiled as policy
 from spinescore.kernels.build import ARCHITECTURES, SOURCES, KernelBuildError, compile_fatbin, compile_ptx, resources
 from spinescore.kernels.launch import KERNELS
-
-FATBIN = (0xBA55ED50).to_bytes(4, "little") + b"\x01\x00\x10\x00" + (5).to_bytes(8, "little") + b"code!"
-PTX = """//
-// Cuda compilation tools, release 13.0, V13.0.88
-.version 9.0
-.target sm_75
-.visible .entry warp_f16() {
-	.pragma "used_bytes_mask 15";
-	.pragma "nounroll";
-	ret;
-}
-"""
 
 
 def fatbin(source, capability):
@@ -62,46 +51,6 @@ def test_every_architecture_compiles_without_spills(compiled, source):
     most = 96 if source == "warp" else 64  # warp holds the values of 16 loads at once
     assert [r for r in found if r.spill_bytes or r.stack_bytes or r.registers > most] == []
     assert policy._is_fatbin(path.read_bytes())
-
-
-class FakeNvcc:
-    """Stands for running nvcc: knows some architectures, writes what it is told to, counts the compilations."""
-
-    def __init__(self, monkeypatch, tmp_path):
-        self.known, self.writes, self.fails, self.compiled = (75, 90), FATBIN, None, []
-        monkeypatch.setattr(build.subprocess, "run", self.run)
-        self.is_at = monkeypatch
-        self.is_there(True)
-        monkeypatch.setattr(policy, "shipped_name", lambda source, suffix=".fatbin": f"not-shipped-{source}{suffix}")
-        monkeypatch.setattr(policy, "compile_ptx_by_nvrtc", self.nvrtc)
-        monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "cache"))
-
-    def is_there(self, there):
-        for module in (build, policy):
-            self.is_at.setattr(module, "find_nvcc", lambda: Path("/cuda/nvcc") if there else None)
-
-    def nvrtc(self, source):
-        self.compiled.append("nvrtc")
-        raise KernelBuildError(f"Kernel {source}: NVRTC was not found.")
-
-    def run(self, command, **options):
-        if self.fails:
-            return subprocess.CompletedProcess(command, 1, "", self.fails)
-        if "--list-gpu-code" in command:
-            return subprocess.CompletedProcess(command, 0, "".join(f"sm_{code}\n" for code in self.known), "")
-        target = Path(command[command.index("-o") + 1])
-        if "--fatbin" in command:
-            self.compiled.append([part.split(",code=")[1] for part in command if part.startswith("-gencode")])
-            target.write_bytes(self.writes)
-        else:
-            self.compiled.append(next(part for part in command if part in ("--ptx", "--cubin")))
-            target.write_text(PTX)
-        return subprocess.CompletedProcess(command, 0, "", "")
-
-
-@pytest.fixture
-def nvcc(monkeypatch, tmp_path):
-    return FakeNvcc(monkeypatch, tmp_path)
 
 
 def test_compiled_once_for_the_gpu_at_hand(nvcc):
@@ -284,66 +233,3 @@ def test_ptxas_in_unknown_words_is_an_error():
     with pytest.raises(KernelBuildError, match="words that are not known"):
         resources("ptxas info : Compiling entry function 'warp_f16' for 'sm_75'\nregisters: 40\n")
     assert tuple(sorted(ARCHITECTURES)) == ARCHITECTURES
-
-
-@pytest.fixture
-def package_step(monkeypatch, tmp_path):
-    """The step of building the package, its copying left out, with the folder into which it builds."""
-    pytest.importorskip("setuptools", reason="setuptools is not installed, so no package is built here")
-    from setuptools import Distribution
-
-    from spinescore.kernels import packaging
-
-    monkeypatch.setattr(packaging.build_py, "run", lambda self: None)
-    monkeypatch.setattr(packaging, "_build_module", lambda: build)
-    step = packaging.BuildWithKernels(Distribution())
-    step.build_lib, step.editable_mode = str(tmp_path), False
-    folder = tmp_path / "spinescore" / "kernels"
-    folder.mkdir(parents=True)
-    return step, folder
-
-
-def test_a_package_is_built_with_the_fatbins_where_nvcc_is(nvcc, package_step):
-    step, folder = package_step
-    for suffix in ("fatbin", "ptx"):
-        (folder / f"warp-of-an-earlier-build.{suffix}").write_bytes(FATBIN)
-    step.run()
-    names = [build.shipped_name(source, suffix) for source in SOURCES for suffix in (".fatbin", ".ptx")]
-    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
-    assert nvcc.compiled == [["compute_75", "sm_75", "sm_90"], "--ptx", "--cubin"] * len(SOURCES)
-
-
-def test_a_package_is_built_without_fatbins_where_nvcc_is_missing_or_fails(nvcc, package_step, monkeypatch):
-    step, folder = package_step
-    said = []
-    monkeypatch.setattr(step, "warn", said.append)
-    nvcc.fails = "nvcc fatal: no host compiler"
-    step.run()
-    nvcc.is_there(False)
-    step.run()
-    assert [*folder.iterdir()] == []
-    assert "no host compiler" in said[0]
-    assert "nvcc was not found" in said[1]
-
-
-@pytest.mark.parametrize(
-    ("options", "has_kernels", "platform"),
-    [
-        ({}, True, "linux_x86_64"),
-        ({}, False, "any"),
-        ({"plat_name": "linux_aarch64"}, True, "linux_aarch64"),
-    ],
-)
-def test_a_wheel_with_compiled_kernels_has_the_tag_of_its_platform(
-    package_step, monkeypatch, options, has_kernels, platform
-):
-    from spinescore.kernels import packaging
-
-    step, folder = package_step
-    monkeypatch.setattr(packaging, "get_platform", lambda folder: "linux_x86_64")
-    wheel = packaging.TaggedWheel(step.distribution, **options)
-    wheel.bdist_dir, wheel.root_is_pure = step.build_lib, True
-    wheel.plat_name_supplied = bool(options)
-    if has_kernels:
-        (folder / build.shipped_name(SOURCES[0])).write_bytes(FATBIN)
-    assert wheel.get_tag() == ("py3", "none", platform)
