@@ -81,7 +81,7 @@ def make_torch(folder: Path) -> dict[str, np.ndarray]:
     networks = {
         "hrnet-legacy.pth": (0, legacy_hrnet()),
         "hrnet-zip.pth": (0, HRNet(3, 24, 1, stem=4, modules=(1, 2, 1))),
-        "resnet152-corners4.pth": (7, ResNet(DEPTHS[152], 2, 8)),
+        "resnet152-corners4.pth": (27, ResNet(DEPTHS[152], 2, 8)),
         "resnet50-corner4.pth": (37, ResNet(DEPTHS[50], 2, 4, channels=1)),
         "resnet50-bridge.pth": (28, ResNet(DEPTHS[50], 2, 2)),
         "resnet50-grades.pth": (28, ResNet(DEPTHS[50], 2, 3)),
