@@ -84,6 +84,8 @@ def test_it_gives_what_its_pytorch_networks_give(kind: str) -> None:
     size = bundle.manifest.localizer.input if kind == "localizer" else bundle.manifest.grader.input
     images = normalised(grey[:: len(grey) // len(outputs)], size)
     found = run_model(onnx.load(str(bundle.path(f"{kind}.fp32.onnx"))), images)
+    if kind == "localizer":
+        found = found[..., ::2, ::2]
     assert difference_of_range(outputs, found) <= TOLERANCE
 
 

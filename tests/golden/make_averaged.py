@@ -15,10 +15,8 @@ import io
 
 import numpy as np
 import torch
-from golden.make_networks import pixels
+from golden.make_networks import legacy_hrnet, pixels
 from golden.packing import FOLDER, contents, in_steps
-
-from spinescore.benchmarks.phantom.networks import HRNet
 
 
 def flip_test(network: torch.nn.Module, images: torch.Tensor, shift: bool) -> torch.Tensor:
@@ -30,7 +28,7 @@ def flip_test(network: torch.nn.Module, images: torch.Tensor, shift: bool) -> to
 
 def main() -> None:
     state = torch.load(io.BytesIO(contents("networks-torch")["hrnet-legacy.pth"]), weights_only=True)["state_dict"]
-    network = HRNet(2, 12, 3, stem=4)
+    network = legacy_hrnet()
     network.load_state_dict({name.removeprefix("module."): tensor for name, tensor in state.items()})
     network.eval()
     images = torch.from_numpy(pixels(3))

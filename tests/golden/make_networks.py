@@ -5,8 +5,9 @@
     python -m golden.make_networks keras      # TensorFlow 2.21 with tf_keras: ResNet as keras.applications has it
 
 The checkpoints that the framework wrote lie in `networks-torch.tar.xz` and `networks-keras.tar.xz`, its outputs for
-`IMAGES` by checkpoint in `networks-torch.npz` and `networks-keras.npz`. Weights take few values so that they compress;
-every batch normalisation has statistics and parameters that an unfolded layer would miss.
+`IMAGES` by checkpoint in `networks-torch.npz` and `networks-keras.npz`. Weights take few values, and are made of
+few blocks, so that they compress; every batch normalisation has statistics and parameters that an unfolded layer would
+miss.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from golden.packing import FOLDER, in_steps, pack
@@ -31,26 +33,31 @@ def drawn(
 ) -> np.ndarray:
     """A weight by its kind: kernels with the spread of He's rule, statistics away from 0 and 1.
 
-    Kernels take two magnitudes. With `fine` every value has four significant bits: such a network's heatmaps keep their
-    maxima in half precision and in 8 bits.
+    Weights are rows of blocks from a stock for each kind and `fan_in`, and kernels take two magnitudes. With `fine`
+    there are no blocks, and every value has four significant bits: such a network's heatmaps keep their maxima in half
+    precision and in 8 bits.
     """
-    last = name.rsplit(".", 1)[-1].rsplit("/", 1)[-1].split(":")[0]
-    spread = np.sqrt(2 / fan_in)
-    if len(shape) > 1 and not fine:
-        large = 2 ** np.rint(np.log2(spread / np.sqrt((1 + 1 / 16) / 2)))
-        return (large * rng.choice([-1, -1 / 4, 1 / 4, 1], shape)).astype(np.float32)
-    if len(shape) > 1:
-        value = rng.normal(0, spread, shape)
-    elif last in ("running_var", "moving_variance"):
-        value = rng.uniform(0.5, 1.5, shape)
-    elif last in ("weight", "gamma"):
-        value = rng.uniform(0.25, 0.75, shape)
+    kind, count = name.rsplit(".", 1)[-1].rsplit("/", 1)[-1].split(":")[0], int(np.prod(shape))
+    kind, block = ("kernel", 36) if len(shape) > 1 else (kind, 4)
+    if fine:
+        part, exponent = np.frexp(values_of(rng, kind, shape, fan_in))
+        return np.ldexp(np.round(part * 16) / 16, np.maximum(exponent, -8)).astype(np.float32)
+    stock = values_of(np.random.default_rng([fan_in, *kind.encode()]), kind, (32, block), fan_in)
+    if kind == "kernel":
+        large = 2 ** np.rint(np.log2(np.sqrt(2 / fan_in) / np.sqrt((1 + 1 / 16) / 2)))
+        stock = large * np.where(stock > 0, 1, -1) * np.where(np.abs(stock) > np.median(np.abs(stock)), 1, 1 / 4)
     else:
-        value = rng.normal(0, 0.1, shape)
-    if not fine:
-        return (np.rint(value * 16) / 16).astype(np.float32)
-    part, exponent = np.frexp(value)
-    return np.ldexp(np.round(part * 16) / 16, np.maximum(exponent, -8)).astype(np.float32)
+        stock = np.rint(stock * 16) / 16
+    blocks = stock[rng.integers(len(stock), size=-(-count // block))]
+    return blocks.ravel()[:count].reshape(shape).astype(np.float32)
+
+
+def values_of(rng: np.random.Generator, kind: str, shape: tuple[int, ...], fan_in: int) -> np.ndarray:
+    if kind in ("running_var", "moving_variance"):
+        return rng.uniform(0.5, 1.5, shape)
+    if kind in ("weight", "gamma"):
+        return rng.uniform(0.25, 0.75, shape)
+    return rng.normal(0, np.sqrt(2 / fan_in) if kind == "kernel" else 0.1, shape)
 
 
 def checked(output: np.ndarray, name: str) -> np.ndarray:
@@ -59,18 +66,25 @@ def checked(output: np.ndarray, name: str) -> np.ndarray:
     return in_steps(output)
 
 
+def legacy_hrnet() -> Any:
+    """The network of hrnet-legacy.pth, without its weights."""
+    from spinescore.benchmarks.phantom.networks import HRNet
+
+    return HRNet(2, 12, 3, stem=4, modules=(1, 1, 1))
+
+
 def make_torch(folder: Path) -> dict[str, np.ndarray]:
     import torch
 
     from spinescore.benchmarks.phantom.networks import HRNet, ResNet
 
     networks = {
-        "hrnet-legacy.pth": (0, HRNet(2, 12, 3, stem=4)),
-        "hrnet-zip.pth": (1, HRNet(3, 24, 1, stem=4, modules=(1, 2, 1))),
-        "resnet152-corners4.pth": (12, ResNet(DEPTHS[152], 2, 8)),
-        "resnet50-corner4.pth": (7, ResNet(DEPTHS[50], 2, 4, channels=1)),
-        "resnet50-bridge.pth": (1, ResNet(DEPTHS[50], 2, 2)),
-        "resnet50-grades.pth": (0, ResNet(DEPTHS[50], 2, 3)),
+        "hrnet-legacy.pth": (0, legacy_hrnet()),
+        "hrnet-zip.pth": (0, HRNet(3, 24, 1, stem=4, modules=(1, 2, 1))),
+        "resnet152-corners4.pth": (27, ResNet(DEPTHS[152], 2, 8)),
+        "resnet50-corner4.pth": (37, ResNet(DEPTHS[50], 2, 4, channels=1)),
+        "resnet50-bridge.pth": (28, ResNet(DEPTHS[50], 2, 2)),
+        "resnet50-grades.pth": (28, ResNet(DEPTHS[50], 2, 3)),
     }
     outputs = {}
     for name, (seed, network) in networks.items():
@@ -125,9 +139,9 @@ def make_keras(folder: Path) -> dict[str, np.ndarray]:
 
     networks = {
         "keras-resnet152-corners4.h5": (2, whole(152, 8)),
-        "keras-resnet50-corner4.h5": (6, transfer(50, 4)),
-        "keras-resnet50-bridge.h5": (2, whole(50, 2)),
-        "keras-resnet50-grades-softmax.h5": (0, whole(50, 3, "softmax")),
+        "keras-resnet50-corner4.h5": (9, transfer(50, 4)),
+        "keras-resnet50-bridge.h5": (23, whole(50, 2)),
+        "keras-resnet50-grades-softmax.h5": (8, whole(50, 3, "softmax")),
     }
     outputs = {}
     for name, (seed, network) in networks.items():

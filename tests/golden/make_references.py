@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from golden.make_networks import DEPTHS
+from golden.make_networks import DEPTHS, legacy_hrnet
 from golden.packing import FOLDER, contents
 
 IMAGENET = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -73,9 +73,9 @@ def by_the_page(number: int, folder: Path, written: str, old: str = "", new: str
 def make_torch(folder: Path) -> None:
     import torch
 
-    from spinescore.benchmarks.phantom.networks import HRNet, ResNet
+    from spinescore.benchmarks.phantom.networks import ResNet
 
-    model = HRNet(2, 12, 3, stem=4)
+    model = legacy_hrnet()
     checkpoints = contents("networks-torch")
     state = torch.load(io.BytesIO(checkpoints["hrnet-legacy.pth"]))["state_dict"]
     model.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})

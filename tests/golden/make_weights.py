@@ -58,10 +58,10 @@ class DictConfig(dict):  # type: ignore[type-arg]
 
 
 def hrnet(offset: float = 0.0) -> State:
-    """A complete HRNet, as thin as can be."""
+    """A complete HRNet, as thin as can be; `offset` is added to its last layer."""
     state = HRNet(1, 12, stem=1, modules=(1, 1, 1)).state_dict()
     return {
-        name: torch.from_numpy(two_values(name, tuple(tensor.shape)) + np.float32(offset))
+        name: torch.from_numpy(two_values(name, tuple(tensor.shape)) + np.float32(offset * ("final" in name)))
         if tensor.ndim
         else torch.tensor(7)
         for name, tensor in state.items()
