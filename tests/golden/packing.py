@@ -39,7 +39,7 @@ def pack(archive: str, folder: Path) -> None:
     print(f"{archive}.tar.xz: {len(data)} bytes")
 
 
-def in_steps(outputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return outputs in steps of at most 2e-5 of their range, which compress; tests allow 1e-4."""
-    step = 2.0 ** np.floor(np.log2(2e-5 * np.ptp(outputs)))
+def in_steps(outputs: NDArray[np.float32], step_of_range: float = 2e-5) -> NDArray[np.float32]:
+    """Return outputs in steps of at most that part of their range, which compress; tests allow 1e-4."""
+    step = 2.0 ** np.floor(np.log2(step_of_range * np.ptp(outputs)))
     return (np.rint(outputs / step) * step).astype(np.float32)

@@ -44,7 +44,8 @@ def _framework(name: str) -> str:
 def golden_run(name: str, channels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The input of the golden network `name`, as make_networks.py normalises it, and its framework's output."""
     with np.load(FOLDER / f"networks-{_framework(name)}.npz") as archive:
-        return ((IMAGES[:, :channels] / 255 - 0.5) / 0.25).astype(np.float32), archive[name]
+        outputs = archive[name]
+    return ((IMAGES[: len(outputs), :channels] / 255 - 0.5) / 0.25).astype(np.float32), outputs
 
 
 def model_of(
