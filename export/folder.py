@@ -14,6 +14,7 @@ from pathlib import Path
 from spinescore.runtime.bundle import MANIFEST_NAME
 from spinescore.runtime.durable import try_lock, write_new
 from spinescore.runtime.errors import BundleError
+from spinescore.runtime.files import make_folder
 
 __all__ = ["check_target", "replaced_folder", "write_synced"]
 
@@ -39,7 +40,7 @@ def replaced_folder(target: Path) -> Iterator[Path]:
     """
     check_target(target)
     target = target.absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     _remove_abandoned(target)
     draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=_DRAFT))
     held = _hold(draft)

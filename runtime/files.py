@@ -23,6 +23,7 @@ __all__ = [
     "NO_FILE",
     "SMALL_FILE_BYTES",
     "file_sha256",
+    "make_folder",
     "open_regular",
     "read_bytes",
     "read_text",
@@ -98,13 +99,21 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, with those above it. Raises `OSError`, one that says so where nobody can make one."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # below /proc
+        raise OSError(errno.EROFS, "no folder can be made there", str(folder)) from error
+
+
 def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> Path:
     """Write `data` (text as UTF-8) so that a reader sees the old file or the whole new one, never a part.
 
     Missing folders are made. Raises `OSError` if the disk refuses.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     temporary = Path(name)
     _unfinished.add(temporary)

@@ -38,7 +38,6 @@ def write_sdk(folder: Path) -> list[Path]:
     texts |= {"spinescore_codes.h": codes_header(), "spinescore_codes.c": codes_source()}
     paths = []
     for name, text in sorted(texts.items()):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         paths.append(write_atomic(folder / name, text))
     return paths
 

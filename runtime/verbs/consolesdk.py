@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.verbs import OK, check_out, show
 
 __all__ = ["add_arguments", "run"]
@@ -23,10 +22,6 @@ def run(arguments: argparse.Namespace) -> int:
     from spinescore.runtime.console import write_sdk
 
     check_out(arguments.out, "DIR")
-    try:
-        paths = write_sdk(arguments.out)
-    except FileNotFoundError as error:  # the system lets nobody make a folder there
-        raise SpineScoreError(f"{arguments.out} cannot be made ({error.strerror}); name another folder") from error
-    for path in paths:
+    for path in write_sdk(arguments.out):
         show(str(path))
     return OK

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
 from spinescore.runtime import cli, load_study
+from spinescore.runtime.phantom import write_study
 
 MISSPELT = [
     (["scor", "study"], "did you mean score?"),
@@ -75,13 +77,34 @@ def test_a_folder_for_results_that_is_a_link_to_nothing_is_refused_before_any_wo
     assert "link is a link that leads nowhere; name a folder" in capsys.readouterr().err
 
 
-def test_a_place_that_cannot_be_made_is_no_fault_of_ours(monkeypatch, capsys, tmp_path):
-    def refuse(path, *_, **__):
-        raise FileNotFoundError(2, "No such file or directory", str(path))
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["console-sdk"],
+        ["crops", "study", "--out"],
+        ["phantom", "--seed", "1", "--out"],
+        ["score", "study", "--out"],
+        ["export", "--localizer", "synthetic:hrnet-w4", "--grader", "synthetic:resnet50-w4", "--out"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_place_that_cannot_be_made_is_no_fault_of_ours(monkeypatch, capsys, tmp_path, words):
+    """As below /proc, where making a folder fails as if the one above were missing."""
+    make = Path.mkdir
+
+    def refuse(path, *arguments, **options):
+        if "nowhere" in path.parts:
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return make(path, *arguments, **options)
 
     monkeypatch.setattr("pathlib.Path.mkdir", refuse)
-    assert cli.main(["console-sdk", str(tmp_path / "sdk")]) == 4
-    assert "cannot be made (No such file or directory); name another folder" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    if "study" in words:
+        write_study(1, "study")
+    assert cli.main([*words, str(tmp_path / "nowhere" / "x")]) == 4
+    said = capsys.readouterr().err
+    assert "nowhere" in said
+    assert "place" in said or "folder" in said
 
 
 def test_a_folder_that_cannot_be_listed_is_named(monkeypatch, tmp_path):
