@@ -32,6 +32,14 @@ def test_every_folder_with_code_is_packaged(project):
     assert folders | {"spinescore.requirements"} == set(project["tool"]["setuptools"]["packages"])
 
 
+@pytest.mark.skipif(not (ROOT / ".git").exists() or not shutil.which("git"), reason="this is no checkout")
+def test_the_tree_is_small():
+    """It travels to GPU machines in one parcel of 64 MiB, beside wheels and build outputs."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    files = [ROOT / name for name in listed.split("\0") if name]
+    assert sum(path.lstat().st_size for path in files if path.exists()) < 46_000_000
+
+
 def test_constraints_name_the_floors(project):
     """The oldest versions that are tested are the oldest that pip accepts (in major and minor number)."""
     extras = project["project"]["optional-dependencies"]

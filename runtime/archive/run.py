@@ -57,10 +57,12 @@ def score_archive(
     """Score the studies of all shards of this part that are still to do, and write their tables.
 
     Return how many of them lack results that were asked for. `part` (i, n) takes every n-th shard. With `retry`,
-    studies with that code are scored again. Raises ArchiveError, ValueError for a file that is no table, and OSError if
-    a table cannot be written.
+    studies with that code are scored again. Raises ArchiveError, also if the tables were begun with other options,
+    ValueError for a file that is no table, and OSError if a table cannot be written.
     """
     all_studies(places)
+    if places.settings.exists():
+        _check_request(read_document(places.settings, Settings), request)
     shards = [shard for number, shard in enumerate(places.shards()) if number % part[1] == part[0] - 1]
     written = places.written()
     total = count_studies(places, [shard for shard in shards if shard not in written])
@@ -196,6 +198,13 @@ class _Run:
             write_whole(self._places.table(task.shard), parquet_of(shard_rows))
             self._places.note("written", shard=str(task.shard))
         self._progress.add()
+
+
+def _check_request(stored: Settings, request: Request) -> None:
+    """Compare what a request states with the tables, before a scorer is opened, or none if all is done."""
+    stated = {name: getattr(request, name) for name in ("localizer", "max_imputed", "strict", "identifiers")}
+    chosen = {name: getattr(request, name) or getattr(stored, name) for name in ("engine", "precision")}
+    _check_settings(stored, replace(stored, **stated, **chosen))
 
 
 def _check_settings(stored: Settings, now: Settings) -> None:

@@ -126,12 +126,18 @@ def test_a_date_at_the_beginning_of_the_calendar_is_left_out():
 
 @pytest.mark.parametrize(
     ("change", "option"),
-    [({"strict": True}, "--strict"), ({"identifiers": True}, "--ident"), ({"max_imputed": 2}, "--max")],
+    [
+        ({"strict": True}, "--strict"),
+        ({"identifiers": True}, "--ident"),
+        ({"max_imputed": 2}, "--max"),
+        ({"precision": "int8"}, "--prec"),
+    ],
 )
-def test_tables_that_were_begun_otherwise_are_not_gone_on_with(source, scorer, tmp_path, change, option):
+def test_tables_that_were_begun_otherwise_are_not_gone_on_with(undisturbed, source, scorer, tmp_path, change, option):
     archive.run(tmp_path, source, archive.Inline(scorer, most=4))
-    with pytest.raises(ArchiveError, match=f"another {option}"):
-        archive.run(tmp_path, source, archive.Inline(scorer), **change)
+    for tables in (tmp_path, undisturbed):  # the latter have nothing to be scored
+        with pytest.raises(ArchiveError, match=f"another {option}"):
+            archive.run(tables, source, archive.Inline(scorer), **change)
 
 
 def test_a_study_that_ends_its_process_gets_a_code_and_is_tried_again(undisturbed, source, scorer, tmp_path):
