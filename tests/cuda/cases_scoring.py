@@ -64,8 +64,8 @@ def case_test_time():
         ({"localizer.passes": 1}, ([1.0], True, True), True),
         ({"localizer.passes": 2}, ([1.0, 1.5], True, True), True),
         ({"localizer.passes": 2, "localizer.align": "centre"}, ([1.0, 0.5, 1.5], False, False), True),
-        ({"localizer.passes": 2, "heads": "separate"}, ([1.0, 0.5], True, False), False),
-        ({"localizer.passes": 2, "precision": "fp16", "localizer.facing": "right"}, ([1.0, 0.5], True, True), True),
+        ({"localizer.passes": 2, "heads": "separate"}, ([1.0, 1.5], True, False), False),
+        ({"localizer.passes": 2, "precision": "fp16", "localizer.facing": "right"}, ([1.0, 1.5], True, True), True),
     ]
     for changes, test_time, capturable in variants:
         tested = bundle(test_time=test_time, **changes)
