@@ -17,7 +17,7 @@ endif
 BELONGS_HERE := import pathlib, sys, spinescore.runtime.errors as e; sys.exit(not pathlib.Path(e.__file__).parent.samefile("runtime"))
 STALE := $(shell $(BIN)/python -c '$(BELONGS_HERE)' 2>/dev/null || echo stale)
 
-MYPY = MYPYPATH=build/installed $(BIN)/python -m mypy -p spinescore.runtime -p spinescore.export -p spinescore.kernels -p spinescore.benchmarks
+MYPY = MYPYPATH=build/installed $(BIN)/python -m mypy -p spinescore.runtime -p spinescore.export -p spinescore.kernels -p spinescore.benchmarks -p spinescore.requirements
 
 # `serve-demo` needs pynetdicom, which the extra `appliance` brings.
 .PHONY: help demo serve-demo test slow quick format lint clean stale
