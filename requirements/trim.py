@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import urllib.request
+from functools import cache
 from pathlib import Path
 
 from packaging.utils import parse_wheel_filename
@@ -24,6 +25,7 @@ _TAGS = frozenset().union(*(target.tags for target in _TARGETS))
 _HASH = re.compile(r" \\\n +--hash=sha256:([0-9a-f]{64})")
 
 
+@cache  # a package may be pinned more than once, for versions of Python
 def wheels_of(name: str) -> set[str]:
     """Return the hashes of a package's wheels for the platforms. Raises OSError if the index does not answer."""
     index = os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple").rstrip("/")

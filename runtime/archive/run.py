@@ -61,8 +61,6 @@ def score_archive(
     ValueError for a file that is no table, and OSError if a table cannot be written.
     """
     all_studies(places)
-    if places.settings.exists():
-        _check_request(read_document(places.settings, Settings), request)
     shards = [shard for number, shard in enumerate(places.shards()) if number % part[1] == part[0] - 1]
     written = places.written()
     total = count_studies(places, [shard for shard in shards if shard not in written])
@@ -70,6 +68,7 @@ def score_archive(
     if retry is not None:
         again = list(works)
         total, works = sum(len(work.entries) for work in again), iter(again)
+    run = _Run(places, request, say, total)
     if part[1] == 1:  # else another machine may be writing
         for unfinished in places.tables.glob(".shard-*.tmp"):
             unfinished.unlink(missing_ok=True)
@@ -77,7 +76,6 @@ def score_archive(
         return 0
     # pyarrow loads pandas with its first table, if that is installed: a second of a core, while scorers are opened.
     threading.Thread(target=parquet_of, args=([],), name="spinescore-tables").start()
-    run = _Run(places, request, say, total)
     try:
         for outcome in way.outcomes(run.tasks(works), total, run.opened, run.request):
             run.take(outcome)
@@ -135,6 +133,7 @@ class _Run:
         self._stored: Settings | None = None
         if places.settings.exists():
             stored = self._stored = read_document(places.settings, Settings)
+            _check_request(stored, request)
             engine, precision = request.engine or stored.engine, request.precision or stored.precision
             request = replace(request, engine=engine, precision=precision, build="no")
         self.request = request

@@ -86,7 +86,7 @@ def assert_close(kernels, case, half):
 
 
 def test_largest_images(kernels):
-    """Whole images in both precisions; crops of each kind in one precision for noise and in the other for waves."""
+    """Whole images are warped in both precisions. Crops have one precision for noise, and the other for waves."""
     for number, case in enumerate(largest_warps(np.random.default_rng(5))):
         expected = warp(case.sources, case.rois, case.spec)
         precisions = (False, True) if case.name.endswith("whole") else ((number + number // 4) % 2 == 1,)

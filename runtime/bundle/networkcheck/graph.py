@@ -27,7 +27,7 @@ _ORT_FORMAT = b"ORTM"  # at byte 4 of ONNX Runtime's own format, which it also a
 # NumPy types of raw data by the element type's number in onnx.proto. Other types are read without values.
 _KINDS = {1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8", 12: "<u4",
           13: "<u8"}  # fmt: skip
-TEXT = 8  # the element type of texts, of which one can be of any size
+TEXT = 8  # the element type of text; a single element can have any size
 _FLOATS, _DOUBLES = 4, 10  # fields of a tensor with packed numbers
 _INTEGERS = (5, 7, 11)
 
